@@ -1,0 +1,313 @@
+/* vkmoe: train and run small Mixture-of-Experts language models on any Vulkan 1.3 device.
+ *
+ * Data flows one way:  text -> tokens -> step -> metrics -> checkpoint.
+ *
+ *     struct vkmoe_context *ctx;     a device                      vkmoe_context_create
+ *     struct vkmoe_data    *data;    tokens read from text         vkmoe_data_open
+ *     struct vkmoe_trainer *trainer; a model and its optimizer     vkmoe_trainer_create, _step, _evaluate, _save
+ *     struct vkmoe_model   *model;   a saved model                 vkmoe_model_load, _evaluate, _generate
+ *
+ * Conventions
+ *   - A function that can fail returns enum vkmoe_status. On failure it has called the log callback once with one line
+ *     that says what is wrong and what to do, has set its out parameter to NULL and has left nothing behind.
+ *   - A zero-initialised descriptor is valid and means the defaults, unless a field says "required".
+ *   - The caller owns what a _create, _open, _load or _list function returns and gives it to the matching _destroy,
+ *     _close or _free, which accept NULL. Objects are destroyed before the context that they were created from.
+ *   - Strings are UTF-8, NUL-terminated and copied where they are kept.
+ *   - A context and everything made from it belong to one thread at a time; different contexts are independent.
+ *   - The library does not print, exit, read the environment or install signal handlers.
+ *   - "nats" are natural-log units; perplexity is exp(loss); bits per byte is loss / ln 2 for byte tokens.
+ */
+#ifndef VKMOE_VKMOE_H
+#define VKMOE_VKMOE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define VKMOE_API __declspec(dllexport)
+#else
+#define VKMOE_API __attribute__((visibility("default")))
+#endif
+
+#define VKMOE_VERSION_MAJOR 0
+#define VKMOE_VERSION_MINOR 1
+#define VKMOE_VERSION_PATCH 0
+
+/* "major.minor.patch" of the library that is linked. Never NULL, never freed. */
+VKMOE_API const char *vkmoe_version(void);
+
+/* ---- status and messages ------------------------------------------------------------------------------------- */
+
+enum vkmoe_status {
+    VKMOE_OK = 0,
+    VKMOE_ERROR_ARGUMENT,      /* a value the caller gave is out of range or contradicts another */
+    VKMOE_ERROR_DEVICE,        /* no such device, or it lacks a required feature */
+    VKMOE_ERROR_MEMORY,        /* the host has no memory left */
+    VKMOE_ERROR_DEVICE_MEMORY, /* the model does not fit the device */
+    VKMOE_ERROR_IO,            /* a file or directory could not be read or written */
+    VKMOE_ERROR_FORMAT,        /* a file was read but is not what it claims to be */
+    VKMOE_ERROR_DEVICE_LOST,   /* the driver reset or lost the device; the context is of no further use */
+    VKMOE_ERROR_VULKAN,        /* any other Vulkan failure; the message names the call and its result */
+};
+
+/* Short lower-case name of a status, for messages. Never NULL. */
+VKMOE_API const char *vkmoe_status_name(enum vkmoe_status status);
+
+enum vkmoe_log_level { VKMOE_LOG_ERROR, VKMOE_LOG_WARNING, VKMOE_LOG_INFO, VKMOE_LOG_DEBUG };
+
+/* Receives one line without a newline; called on the thread that called the library. */
+typedef void (*vkmoe_log_fn)(void *user, enum vkmoe_log_level level, const char *line);
+
+/* Where messages go. A zero one drops them. */
+struct vkmoe_log {
+    vkmoe_log_fn fn;
+    void *user;
+};
+
+/* ---- devices and contexts ------------------------------------------------------------------------------------ */
+
+enum vkmoe_device_type {
+    VKMOE_DEVICE_OTHER,
+    VKMOE_DEVICE_INTEGRATED,
+    VKMOE_DEVICE_DISCRETE,
+    VKMOE_DEVICE_VIRTUAL,
+    VKMOE_DEVICE_CPU,
+};
+
+struct vkmoe_device_info {
+    char name[256];
+    char driver[256];          /* driver name and version, as the driver words it */
+    char uuid[37];             /* the driver's device UUID, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" */
+    enum vkmoe_device_type type;
+    uint32_t api_version;      /* as Vulkan packs it: major << 22 | minor << 12 | patch */
+    uint64_t memory_bytes;     /* size of the largest device-local heap */
+    uint32_t subgroup_size;    /* the default subgroup size, in invocations */
+    uint32_t shared_bytes;     /* shared memory of a workgroup */
+    bool float16;              /* f16 arithmetic and storage */
+    bool bfloat16;             /* VK_KHR_shader_bfloat16 */
+    bool cooperative_matrix;   /* VK_KHR_cooperative_matrix */
+    bool usable;               /* vkmoe can run on it */
+    char reason[160];          /* why not, where it is not usable; else empty */
+};
+
+struct vkmoe_context_desc {
+    struct vkmoe_log log;
+    const char *device;        /* index in vkmoe_devices_list's order, part of a name (any case), or UUID; NULL: the
+                                  first usable device, discrete before integrated before virtual before CPU */
+    const char *cache_dir;     /* existing or creatable directory for compiled pipelines; NULL: none kept on disk */
+    const char *profile_path;  /* file for a Chrome/Perfetto trace of GPU operations, written by
+                                  vkmoe_context_destroy; NULL: none. Profiling makes every submission wait. */
+    bool validate;             /* turn on the Vulkan validation layers (core and synchronization); an error if they
+                                  are not installed. Their messages go to the log as errors. */
+};
+
+struct vkmoe_context;
+
+/* All Vulkan devices in the order that indices count, usable or not. *out is freed with vkmoe_devices_free. */
+VKMOE_API enum vkmoe_status vkmoe_devices_list(struct vkmoe_log log, struct vkmoe_device_info **out, size_t *count);
+VKMOE_API void vkmoe_devices_free(struct vkmoe_device_info *devices);
+
+/* Opens a device of the library's own. desc may be NULL. */
+VKMOE_API enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, struct vkmoe_context **out);
+VKMOE_API void vkmoe_context_destroy(struct vkmoe_context *ctx);
+
+/* The context's device. Valid until the context is destroyed. */
+VKMOE_API const struct vkmoe_device_info *vkmoe_context_device(const struct vkmoe_context *ctx);
+
+/* How many validation messages have been seen (always 0 unless desc.validate). */
+VKMOE_API uint64_t vkmoe_context_validation_messages(const struct vkmoe_context *ctx);
+
+/* ---- configuration ------------------------------------------------------------------------------------------- */
+
+/* The balance of the experts' load: which loss is added to the cross-entropy. */
+enum vkmoe_balance {
+    VKMOE_BALANCE_SIMBAL,      /* coef * sum_ij |(W W^T - I)_ij| over the router weights: arXiv 2506.14038 */
+    VKMOE_BALANCE_LBL,         /* coef * E * sum_i f_i P_i over each micro-batch: Fedus et al. 2022, eq. 4 */
+    VKMOE_BALANCE_NONE,
+};
+
+/* The Transformer of the paper: pre-norm, RMSNorm, rotary positions, causal attention, and in every block a layer of
+ * SwiGLU experts; untied input and output embeddings; no biases. Every field is required. */
+struct vkmoe_model_config {
+    uint32_t layers;           /* L */
+    uint32_t d_model;          /* D, a multiple of heads; D / heads is a multiple of 4, at most 256 */
+    uint32_t heads;            /* H */
+    uint32_t experts;          /* E */
+    uint32_t top_k;            /* K, 1..E: experts active for a token */
+    uint32_t d_expert;         /* F: hidden width of an expert, a multiple of 4 */
+    uint32_t seq;              /* S: tokens in a context */
+    uint32_t vocab;            /* V: rows of the embedding; 257 byte-level tokens use the first ones */
+    float rope_theta;
+    float norm_eps;
+    bool norm_topk;            /* divide the K gate weights of a token by their sum (Mixtral); else use them as they are */
+};
+
+struct vkmoe_train_config {
+    uint64_t seed;             /* initial weights and order of the data */
+    uint32_t steps;            /* optimizer steps; the learning rate's schedule ends there */
+    uint32_t batch;            /* B: sequences in a micro-batch */
+    uint32_t accum;            /* micro-batches in a step; 0 means 1 */
+    uint32_t warmup;           /* steps of linear warm-up from 10% of lr; then cosine to 10% of lr at the last step */
+    float lr;                  /* peak learning rate */
+    float beta1, beta2, eps;   /* AdamW; 0 means 0.9, 0.95, 1e-8 */
+    float weight_decay;        /* on matrices and embeddings, not on norm weights */
+    float clip;                /* global gradient norm; 0: no clipping */
+    enum vkmoe_balance balance;
+    float balance_coef;        /* 0 means 0.1 for SimBal, 0.01 for LBL */
+    float z_loss;              /* coefficient of mean (log sum exp logits)^2 */
+    uint32_t log_every;        /* steps between lines of metrics.jsonl; 0 means 10 */
+    uint32_t eval_every;       /* steps between validations; 0: only at the end */
+    uint32_t save_every;       /* steps between checkpoints; 0: only at the end */
+};
+
+/* Names of the presets, smallest model first, NULL-terminated. */
+VKMOE_API const char *const *vkmoe_preset_names(void);
+
+/* Fills both configurations from a preset. false: no preset has that name, nothing is written. */
+VKMOE_API bool vkmoe_preset(const char *name, struct vkmoe_model_config *model, struct vkmoe_train_config *train);
+
+/* Parameters and device memory of a model, known before anything is allocated. */
+struct vkmoe_estimate {
+    uint64_t params_total;     /* all weights */
+    uint64_t params_active;    /* weights that one token passes through (K of the E experts; embedding rows counted whole) */
+    uint64_t param_bytes;      /* weights, gradients and AdamW's two moments */
+    uint64_t activation_bytes; /* saved for the backward, and scratch */
+    uint64_t staging_bytes;    /* host-visible */
+    uint64_t total_bytes;      /* the sum of the three */
+    uint64_t available_bytes;  /* what the device has for us */
+    uint64_t flops_per_token;  /* forward and backward: 6 x active matrix weights + attention */
+};
+
+/* Checks both configurations and fills *out; whether it fits is for the caller to see (total > available) and for
+ * vkmoe_trainer_create to refuse. ERROR_ARGUMENT names the field that is wrong. */
+VKMOE_API enum vkmoe_status vkmoe_estimate(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
+                                           const struct vkmoe_train_config *train, struct vkmoe_estimate *out);
+
+/* ---- data ---------------------------------------------------------------------------------------------------- */
+
+enum { VKMOE_TOKEN_END_OF_TEXT = 256, VKMOE_BYTE_VOCAB = 257 };
+
+/* Text read as byte tokens: token b for byte b; a line "<|endoftext|>" becomes the one token 256, which also stands
+ * between files. A path is a file of UTF-8 text or a directory, of which every file of UTF-8 text is read, in the order
+ * of their names, recursively; hidden files and directories are left out. */
+struct vkmoe_data_desc {
+    struct vkmoe_log log;
+    const char *const *train;  /* required for training: train_count paths */
+    size_t train_count;
+    const char *const *valid;  /* valid_count paths; with none, the last 10% of the training tokens is held out */
+    size_t valid_count;
+};
+
+struct vkmoe_data_info {
+    uint64_t train_tokens, valid_tokens;
+    uint64_t files;            /* read */
+    uint64_t files_skipped;    /* not text, in directories */
+};
+
+struct vkmoe_data;
+VKMOE_API enum vkmoe_status vkmoe_data_open(const struct vkmoe_data_desc *desc, struct vkmoe_data **out);
+VKMOE_API void vkmoe_data_close(struct vkmoe_data *data);
+VKMOE_API struct vkmoe_data_info vkmoe_data_info(const struct vkmoe_data *data);
+
+/* ---- training ------------------------------------------------------------------------------------------------ */
+
+struct vkmoe_trainer_desc {
+    struct vkmoe_model_config model; /* required, unless resume_dir */
+    struct vkmoe_train_config train; /* required, unless resume_dir */
+    const struct vkmoe_data *data;   /* required; stays the caller's and outlives the trainer */
+    const char *run_dir;             /* where metrics.jsonl and checkpoints go: created if it is not there, refused if
+                                        it already holds a run. NULL: nothing is written. */
+    const char *resume_dir;          /* a run directory to go on with: configurations, weights, optimizer and step are
+                                        read from it, and it becomes run_dir; train.steps, if not 0, replaces its own */
+};
+
+/* What one optimizer step reports. Arrays belong to the trainer and hold until its next call. */
+struct vkmoe_step_report {
+    uint64_t step;             /* 1 for the first; 0: no step has finished yet */
+    uint64_t tokens;           /* seen in training so far */
+    float loss;                /* mean cross-entropy of the step's tokens, nats */
+    float balance_loss;        /* with its coefficient, mean over layers and micro-batches */
+    float z_loss;              /* with its coefficient */
+    float grad_norm;           /* before clipping */
+    float lr;
+    bool skipped;              /* loss or gradient was not finite: weights unchanged */
+    uint64_t skipped_total;
+    double tokens_per_second;  /* over the last steps, validation and saving left out */
+    uint32_t layers, experts;
+    const uint32_t *expert_tokens; /* [layers, experts]: routed rows of the step */
+};
+
+struct vkmoe_trainer;
+VKMOE_API enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct vkmoe_trainer_desc *desc,
+                                                 struct vkmoe_trainer **out);
+/* Does not save. */
+VKMOE_API void vkmoe_trainer_destroy(struct vkmoe_trainer *trainer);
+
+/* Hands one optimizer step to the device and reports the newest finished one: the report lags the call by a step. Writes
+ * metrics.jsonl where a log step has finished. */
+VKMOE_API enum vkmoe_status vkmoe_trainer_step(struct vkmoe_trainer *trainer, struct vkmoe_step_report *report);
+
+/* Waits for all steps handed over and reports the last. */
+VKMOE_API enum vkmoe_status vkmoe_trainer_finish(struct vkmoe_trainer *trainer, struct vkmoe_step_report *report);
+
+/* Steps handed over so far (after a resume: with those before). */
+VKMOE_API uint64_t vkmoe_trainer_steps(const struct vkmoe_trainer *trainer);
+
+/* Mean cross-entropy in nats per token over the held-out tokens: all of them, or max_tokens (0: all) in evenly spaced
+ * contexts; finishes pending steps first. Adds a line with "val_loss" to metrics.jsonl. */
+VKMOE_API enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *trainer, uint64_t max_tokens, double *loss);
+
+/* Writes the checkpoint into run_dir: the Hugging Face model directory (config.json, model.safetensors, tokenizer.json),
+ * optimizer.safetensors and trainer.json. Each file is written beside its name, flushed and renamed. Finishes pending
+ * steps first. */
+VKMOE_API enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *trainer);
+
+VKMOE_API const struct vkmoe_model_config *vkmoe_trainer_model(const struct vkmoe_trainer *trainer);
+VKMOE_API const struct vkmoe_train_config *vkmoe_trainer_train(const struct vkmoe_trainer *trainer);
+
+/* ---- saved models -------------------------------------------------------------------------------------------- */
+
+struct vkmoe_model;
+
+/* Loads a directory that vkmoe_trainer_save wrote. */
+VKMOE_API enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, struct vkmoe_model **out);
+VKMOE_API void vkmoe_model_destroy(struct vkmoe_model *model);
+VKMOE_API const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *model);
+
+struct vkmoe_eval_result {
+    double loss;               /* mean cross-entropy, nats per token */
+    double perplexity;         /* exp(loss) */
+    double bits_per_byte;      /* loss in bits, per byte of text (end-of-text tokens count as no bytes) */
+    uint64_t tokens;           /* predicted */
+    uint64_t bytes;
+};
+
+/* Evaluates on all tokens of data.train (the paths given to vkmoe_data_open), in contexts that do not overlap. */
+VKMOE_API enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct vkmoe_data *data,
+                                                 struct vkmoe_eval_result *out);
+
+struct vkmoe_generate_desc {
+    const char *prompt;        /* NULL or "": begins after an end-of-text token */
+    uint32_t max_tokens;       /* 0 means 256 */
+    float temperature;         /* 0: always the likeliest token */
+    float top_p;               /* sample from the smallest set of tokens with this probability; 0 means 1: all */
+    uint64_t seed;
+};
+
+/* Receives bytes as they are sampled (whole UTF-8 characters are not guaranteed); return false to stop. */
+typedef bool (*vkmoe_text_fn)(void *user, const char *bytes, size_t count);
+
+/* Stops after max_tokens, at an end-of-text token, or when fn returns false. The prompt is not repeated to fn. */
+VKMOE_API enum vkmoe_status vkmoe_model_generate(struct vkmoe_model *model, const struct vkmoe_generate_desc *desc,
+                                                 vkmoe_text_fn fn, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

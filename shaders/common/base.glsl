@@ -1,0 +1,14 @@
+/* What every kernel begins with. */
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference2 : require
+#extension GL_EXT_scalar_block_layout : require
+#include "shared.h"
+
+#define PUSH(name) layout(push_constant, scalar) uniform push_block { name##_args p; }
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+
+/* The workgroup's number when n of them are launched as vkm_groups(n); the last row may go past n. */
+uint group_index() { return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x; }
+/* The invocation's number in such a launch. */
+uint invocation_index() { return group_index() * gl_WorkGroupSize.x + gl_LocalInvocationID.x; }

@@ -1,0 +1,57 @@
+/* A Vulkan device: its own or (later) adopted. What it can do is read once, into ctx->caps. */
+#ifndef VKM_GPU_CONTEXT_H
+#define VKM_GPU_CONTEXT_H
+
+#include "base/log.h"
+#include "gpu/vk.h"
+
+/* What kernels and allocation choose by: capabilities, never a vendor's name. */
+struct vkm_caps {
+    bool cpu;                       /* a software device: kernels use its own tile shapes */
+    uint32_t subgroup;              /* subgroup size that pipelines run with (required where the device lets us) */
+    bool subgroup_required;         /* VkPipelineShaderStageRequiredSubgroupSizeCreateInfo can be used for it */
+    uint32_t max_invocations;       /* of a workgroup */
+    uint32_t shared_bytes;
+    uint32_t max_groups;            /* smallest maxComputeWorkGroupCount of the dimensions */
+    uint64_t max_block;             /* largest single buffer: min(maxMemoryAllocationSize, maxBufferSize) */
+    double timestamp_ns;            /* nanoseconds per timestamp tick; 0: no timestamps */
+};
+
+struct vkm_pipelines;
+struct vkm_profiler;
+
+struct vkmoe_context {
+    struct vkmoe_log log;
+    struct vkmoe_device_info info;
+    struct vkm_caps caps;
+
+    bool adopted;                   /* instance, device and queue belong to the host: never destroyed, never idled */
+    struct vkm_vk vk;               /* loader, instance, device and their functions */
+    VkPhysicalDevice physical;
+    VkPhysicalDeviceMemoryProperties memory;
+    VkQueue queue;
+    uint32_t queue_family;
+
+    VkSemaphore timeline;           /* counts submissions */
+    uint64_t submitted;             /* its newest value handed out */
+    VkDebugUtilsMessengerEXT messenger;
+    bool debug_names;               /* VK_EXT_debug_utils is there: objects and dispatches get names */
+    uint64_t validation_messages;
+
+    struct vkm_pipelines *pipelines;
+    struct vkm_profiler *profiler;  /* NULL unless profiling */
+};
+
+/* Logs "call: result" and maps the result to a status (out of device memory, device lost, ...). VK_SUCCESS gives OK. */
+enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, const char *call);
+
+/* Waits until submission `ticket` (a value that vkm_rec_submit returned) has finished. 0 returns at once. */
+enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket);
+
+/* Bytes of the largest device-local heap that are still free for us (VK_EXT_memory_budget where there is one). */
+uint64_t vkm_memory_available(const struct vkmoe_context *ctx);
+
+/* Names an object for debuggers; does nothing without VK_EXT_debug_utils. */
+void vkm_name_object(const struct vkmoe_context *ctx, VkObjectType type, uint64_t handle, const char *name);
+
+#endif

@@ -1,0 +1,81 @@
+/* The model's parameters: one table drives size, name, shape, initial value, weight decay and checkpoint key. */
+#ifndef VKM_NN_PARAMS_H
+#define VKM_NN_PARAMS_H
+
+#include "gpu/memory.h"
+
+enum vkm_init {
+    VKM_INIT_ONES,
+    VKM_INIT_NORMAL,                /* standard deviation 0.02 */
+    VKM_INIT_NORMAL_RESIDUAL,       /* 0.02 / sqrt(2 L): what writes to the residual stream */
+    VKM_INIT_ORTHOGONAL,            /* orthonormal rows (Saxe et al. 2014) */
+};
+
+/*       id         name         dims (0: absent)      init             decay */
+#define VKM_LAYER_PARAMS(P) \
+    P(ATTN_NORM, "attn_norm",    D, 0, 0,              ONES,            false) \
+    P(QKV,       "qkv",          3 * D, D, 0,          NORMAL,          true)  /* rows: q, k, v */ \
+    P(ATTN_OUT,  "attn_out",     D, D, 0,              NORMAL_RESIDUAL, true) \
+    P(MOE_NORM,  "moe_norm",     D, 0, 0,              ONES,            false) \
+    P(ROUTER,    "router",       E, D, 0,              ORTHOGONAL,      true) \
+    P(W13,       "w13",          E, 2 * F, D,          NORMAL,          true)  /* rows of an expert: W1 (gate), W3 (up) */ \
+    P(W2,        "w2",           E, D, F,              NORMAL_RESIDUAL, true)
+#define VKM_MODEL_PARAMS(P) \
+    P(EMBED,     "embed",        V, D, 0,              NORMAL,          true) \
+    P(FINAL_NORM, "final_norm",  D, 0, 0,              ONES,            false) \
+    P(HEAD,      "head",         V, D, 0,              NORMAL,          true)
+
+#define VKM_PARAM_ENUM(id, ...) VKM_PARAM_##id,
+enum vkm_param_id { VKM_LAYER_PARAMS(VKM_PARAM_ENUM) VKM_MODEL_PARAMS(VKM_PARAM_ENUM) VKM_PARAM_KINDS };
+#undef VKM_PARAM_ENUM
+enum { VKM_LAYER_PARAM_KINDS = VKM_PARAM_EMBED, VKM_NO_LAYER = -1 };
+
+struct vkm_param {
+    enum vkm_param_id id;
+    int32_t layer;                  /* VKM_NO_LAYER for the model's own */
+    char name[32];                  /* "layers.3.w13", "embed": key in optimizer.safetensors */
+    uint64_t dims[3];
+    uint32_t rank;
+    uint64_t count;                 /* elements, f32 */
+    enum vkm_init init;
+    bool decay;
+    struct vkm_buf weight, grad, moment1, moment2; /* empty until vkm_params_reserve's arenas are committed */
+};
+
+/* A run of parameters that lie behind each other in memory and share `decay`: what AdamW and the norm work on. */
+struct vkm_param_range {
+    bool decay;
+    uint64_t count;                 /* elements, with the padding between parameters (always zero) */
+    struct vkm_buf weight, grad, moment1, moment2;
+};
+
+struct vkm_params {
+    struct vkm_param *list;         /* layer by layer in the table's order, then the model's */
+    uint32_t count;
+    struct vkm_param_range *ranges;
+    uint32_t range_count;
+    bool trainable;                 /* gradients and moments exist */
+};
+
+/* Builds the table; no device memory yet. */
+enum vkmoe_status vkm_params_create(const struct vkmoe_log *log, const struct vkmoe_model_config *config,
+                                    struct vkm_params *out);
+void vkm_params_destroy(struct vkm_params *params);
+
+/* The parameter `id` of `layer` (VKM_NO_LAYER for the model's own). Never NULL. */
+struct vkm_param *vkm_params_get(const struct vkm_params *params, enum vkm_param_id id, int32_t layer);
+
+uint64_t vkm_params_total(const struct vkm_params *params);
+/* Those that one token passes through: the routed experts' share is K / E. */
+uint64_t vkm_params_active(const struct vkm_params *params, const struct vkmoe_model_config *config);
+
+/* Reserves weights (and, if trainable, gradients and moments) in `arena`, in as few ranges as `max_block` allows. */
+void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint64_t max_block, bool trainable);
+/* Call once the arena is committed: cuts the ranges into the parameters' buffers. */
+void vkm_params_bind(struct vkm_params *params);
+
+/* Initial weights from the seed, gradients and moments zero. */
+enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
+                                  const struct vkmoe_model_config *config, uint64_t seed);
+
+#endif

@@ -1,0 +1,33 @@
+/* Text to tokens, and tokens to the [B,S] windows that a step trains on. */
+#ifndef VKM_TRAIN_DATA_H
+#define VKM_TRAIN_DATA_H
+
+#include "base/log.h"
+
+/* A target that is not predicted: no loss, no gradient. */
+#define VKM_TARGET_NONE UINT32_MAX
+
+enum vkm_split { VKM_SPLIT_TRAIN, VKM_SPLIT_VALID };
+
+/* Tokens in a split. */
+uint64_t vkm_data_tokens(const struct vkmoe_data *data, enum vkm_split split);
+
+/* Fills tokens[count, seq] and targets[count, seq] with training windows at random places; window i of the run is
+ * number first + i and depends on (seed, number) alone. The training split has at least seq + 1 tokens. */
+void vkm_data_sample(const struct vkmoe_data *data, uint64_t seed, uint64_t first, uint32_t count, uint32_t seq,
+                     uint32_t *tokens, uint32_t *targets);
+
+/* Non-overlapping windows that together predict every token of the split but its first, once: the last may be part
+ * empty. */
+uint64_t vkm_data_windows(const struct vkmoe_data *data, enum vkm_split split, uint32_t seq);
+
+/* Window `index` (below vkm_data_windows; past it: all empty) as tokens[seq], targets[seq]; behind the end tokens are 0
+ * and targets VKM_TARGET_NONE. Returns how many targets are real. */
+uint32_t vkm_data_window(const struct vkmoe_data *data, enum vkm_split split, uint64_t index, uint32_t seq,
+                         uint32_t *tokens, uint32_t *targets);
+
+/* Writes into dir a Hugging Face tokenizer.json (and tokenizer_config.json) for the byte-level tokens: id = byte value,
+ * 256 = "<|endoftext|>". */
+enum vkmoe_status vkm_tokenizer_write(const struct vkmoe_log *log, const char *dir);
+
+#endif
