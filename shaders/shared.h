@@ -1,6 +1,9 @@
-/* Read by C and by GLSL: the kernels' push constants, the structures they share with the host, the specialization
- * constants' numbers. In C an address is a uint64_t; in GLSL it is a buffer_reference to an array of that type.
- * Dimension letters as in src/ops/ops.h. Push constants are at most 128 bytes, addresses first. */
+/* Read by C and by GLSL: the kernels' push constants, what kernels and host share in memory, and the numbers of the
+ * specialization constants. In C an address is a uint64_t; in GLSL it is a buffer_reference to an array of that type.
+ *
+ * Letters: T tokens, D width, H heads, S context, E experts, K experts per token, F hidden width of an expert,
+ * V vocabulary, R = T * K routed rows, sorted by expert. Everything is row-major, the last dimension fastest.
+ * Push constants are at most 128 bytes, addresses first. An address of 0 means "absent" where the comment says so. */
 #ifndef VKM_SHARED_H
 #define VKM_SHARED_H
 
@@ -16,11 +19,216 @@ typedef uint64_t F32, U32;
 typedef uint32_t uint;
 #endif
 
-/* v[0..count) = value */
-ARGS(fill) {
+/* Specialization constant 0 is the workgroup's size in every kernel; these are the others. */
+#define SPEC_GEMM_FORM 1
+#define SPEC_GEMM_EPILOGUE 2
+#define SPEC_GEMM_GROUPED 3
+#define SPEC_GEMM_VEC4 4
+#define SPEC_GEMM_BM 5 /* rows of a workgroup's tile */
+#define SPEC_GEMM_TM 6 /* rows of an invocation */
+#define SPEC_GEMM_TN 7 /* columns of an invocation */
+#define SPEC_GEMM_BK 8 /* depth of a shared-memory tile */
+#define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
+#define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
+
+#define GEMM_NT 0 /* C[m,n] = sum_k A[m,k] B[n,k] */
+#define GEMM_NN 1 /* C[m,n] = sum_k A[m,k] B[k,n] */
+#define GEMM_TN 2 /* C[m,n] = sum_k A[k,m] B[k,n] */
+
+#define EPILOGUE_STORE 0   /* c = alpha * product + base */
+#define EPILOGUE_SWIGLU 1  /* two products h1, h3 (B rows f and F + f): c = (h1 | h3), aux = silu(h1) * h3 */
+#define EPILOGUE_DSWIGLU 2 /* product dA': c = (h1 | h3) becomes (dh1 | dh3), see gemm_epilogue.glsl */
+
+#define TARGET_NONE 0xffffffffu
+#define MAX_EXPERTS 1024 /* experts of a layer: their counts lie in shared memory once */
+
+/* One tile of a grouped product's rows. */
+struct gemm_tile {
+    uint group;
+    uint row; /* first row, in all rows */
+};
+#ifdef GL_core_profile
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Tiles { gemm_tile v[]; };
+#else
+typedef uint64_t Tiles;
+#endif
+
+/* What the host sets for each step, and what the device counts. */
+struct step_control {
+    float lr;
+    float bias1; /* 1 / (1 - beta1^t) */
+    float bias2; /* 1 / (1 - beta2^t) */
+};
+struct step_stats {
+    float loss; /* sums over the step's micro-batches and layers */
+    float z_loss;
+    float balance;
+    float grad_norm;
+    float clip_scale; /* what AdamW multiplies gradients by */
+    uint skip;        /* 1: not finite, AdamW leaves the weights alone */
+    uint skipped;     /* steps skipped so far */
+};
+#ifdef GL_core_profile
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Control { step_control v; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Stats { step_stats v; };
+#else
+typedef uint64_t Control, Stats;
+#endif
+
+ARGS(fill) { /* v[0..count) = value */
     U32 v;
     uint count;
     uint value;
+};
+
+ARGS(embed) { /* y [T,D] = w[tok[T]] of w [V,D] */
+    F32 w;
+    U32 tok;
+    F32 y;
+    uint T, D;
+};
+
+ARGS(embed_bwd) { /* dw [V,D] += rows of dy [T,D] by token */
+    F32 dw;
+    U32 tok;
+    F32 dy;
+    uint T, D, V;
+};
+
+ARGS(rmsnorm) { /* y [T,D] from x [T,D], w [D] */
+    F32 x, w, y;
+    uint T, D;
+    float eps;
+};
+
+ARGS(rmsnorm_bwd) { /* dx [T,D] += ...; rstd [T] is written for the weight's gradient */
+    F32 x, w, dy, dx, rstd;
+    uint T, D;
+    float eps;
+};
+
+ARGS(colsum) { /* out [chunks,C] (+)= sums over chunks of rows of x * y * s; y and s may be absent */
+    F32 x, y, s, out_;
+    uint rows, cols, chunk; /* rows in a chunk */
+    uint accumulate;
+};
+
+ARGS(rope) { /* x [T,3D]: rotates q and k in place; cos, sin [S, D/H/2] */
+    F32 x, cos_, sin_;
+    uint T, S, H, width; /* width of a head */
+    float sign_;         /* -1: the backward */
+};
+
+ARGS(attention) { /* qkv [T,3D] -> o [T,D], lse [T,H]; and backward */
+    F32 qkv, o, lse;
+    F32 dout, delta, dqkv; /* backward only */
+    uint B, S, H;
+    float scale;
+};
+
+ARGS(gemm) {
+    F32 a, b, c;
+    F32 base;          /* added to the product; may be c; absent: nothing added */
+    U32 gather_a;      /* rows of A by index; absent: in order */
+    U32 gather_b;      /* rows of B by index (TN only) */
+    U32 offset;        /* [groups + 1] first row of each group */
+    Tiles tiles;       /* tile map of the rows form */
+    F32 act;           /* SWIGLU: silu(h1) h3 [R,F]; DSWIGLU: gate * silu(h1) h3 [R,F] */
+    F32 gate;          /* DSWIGLU: [T,K] */
+    U32 slot;          /* DSWIGLU: t * K + k of each row */
+    F32 dgate;         /* DSWIGLU: [R, column tiles] partial sums of <dA', a> */
+    uint m, n, k;
+    float alpha;
+};
+
+ARGS(gate) { /* z [T,E] becomes p = softmax(z); idx, g [T,K] */
+    F32 z;
+    U32 idx;
+    F32 g;
+    uint T, E, K;
+    uint norm_topk;
+};
+
+ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and f [E] tokens per expert (LBL; or absent) */
+    F32 p;
+    U32 idx;
+    F32 g;
+    F32 dgate;      /* [R, parts] */
+    U32 row_of;     /* [T,K] */
+    U32 count;      /* [E] */
+    F32 dz;
+    uint T, E, K, parts;
+    uint norm_topk;
+    float lbl_scale; /* coef * E / T^2 / micro-batches */
+};
+
+ARGS(route) { /* idx [T,K] to the expert-sorted order; see route_*.comp */
+    U32 idx;
+    U32 chunk_count; /* [chunks,E] */
+    U32 count;       /* [E] */
+    U32 total;       /* [E] += count */
+    U32 offset;      /* [E + 1] */
+    U32 row_of;      /* [T,K] */
+    U32 token_of;    /* [R] */
+    U32 slot_of;     /* [R] */
+    Tiles tiles;
+    U32 commands;    /* VkDispatchIndirectCommand for column-tile counts f_tiles and d_tiles */
+    uint T, E, K;
+    uint chunk;      /* tokens in a chunk */
+    uint tile_rows;
+    uint f_tiles, d_tiles;
+};
+
+ARGS(combine) { /* y [T,D] = base + sum_k g[t,k] rows[row_of[t,k]]; base and g may be absent */
+    F32 rows;
+    U32 row_of;
+    F32 g, base, y;
+    uint T, D, K;
+};
+
+ARGS(xent) { /* logits [T,V] become their gradient; loss, z_loss [T] */
+    F32 logits;
+    U32 target;
+    F32 loss, z_loss;
+    uint T, V;
+    float z_coef;
+    float scale;        /* of the gradient; 0: logits are left alone */
+};
+
+ARGS(sum) { /* *out += scale * sum of x[0..count) */
+    F32 x;
+    F32 out_;
+    uint count;
+    float scale;
+};
+
+ARGS(simbal) { /* gram [E,E] becomes sign(gram - I); row [E] = sums of |gram - I| */
+    F32 gram, row;
+    uint E;
+};
+
+ARGS(lbl) { /* stats.balance += coef * E * sum_e (count_e / T) (psum_e / T) */
+    F32 psum; /* [E] */
+    U32 count;
+    F32 out_;
+    uint T, E;
+    float coef;
+};
+
+ARGS(grad_norm) { /* partial [groups] = sums of squares; the last kernel turns all partials into the norm */
+    F32 x, partial;
+    Stats stats;
+    uint count;
+    uint partials;
+    float clip;
+};
+
+ARGS(adamw) {
+    F32 w, g, m, v;
+    Control control;
+    Stats stats;
+    uint count;
+    float beta1, beta2, eps, decay;
 };
 
 #endif

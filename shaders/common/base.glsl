@@ -1,10 +1,15 @@
 /* What every kernel begins with. */
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference2 : require
+#extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_scalar_block_layout : require
+#extension GL_EXT_control_flow_attributes : require
 #include "shared.h"
 
 #define PUSH(name) layout(push_constant, scalar) uniform push_block { name##_args p; }
+#define PRESENT(address) (uvec2(address) != uvec2(0))
+/* An array of f32 as vec4s. By way of uvec2: SwiftShader stops at a cast from reference to reference. */
+#define VEC4S(address) F32x4(uvec2(address))
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 

@@ -8,7 +8,10 @@
 /* What a stream's numbers are for; a parameter tensor i uses VKM_STREAM_INIT + i. */
 enum { VKM_STREAM_DATA = 1, VKM_STREAM_SAMPLE = 2, VKM_STREAM_INIT = 1000 };
 
-/* Four independent 32-bit words. */
+/* The block function itself, as Random123 numbers its words. */
+void vkm_rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* Four independent 32-bit words: the block of counter (index, stream, 0) under the key seed. */
 void vkm_rng_words(uint64_t seed, uint32_t stream, uint64_t index, uint32_t out[4]);
 
 /* Uniform in [0, n), n > 0; bias below n / 2^64. */

@@ -15,6 +15,9 @@ struct vkm_caps {
     uint32_t max_groups;            /* smallest maxComputeWorkGroupCount of the dimensions */
     uint64_t max_block;             /* largest single buffer: min(maxMemoryAllocationSize, maxBufferSize) */
     double timestamp_ns;            /* nanoseconds per timestamp tick; 0: no timestamps */
+    uint64_t timestamp_mask;        /* the bits of a timestamp that count */
+    bool full_subgroups;            /* pipelines may require them */
+    bool memory_budget;             /* VK_EXT_memory_budget */
 };
 
 struct vkm_pipelines;
@@ -34,6 +37,7 @@ struct vkmoe_context {
 
     VkSemaphore timeline;           /* counts submissions */
     uint64_t submitted;             /* its newest value handed out */
+    bool lost;                      /* the device was lost or hangs: nothing waits for it any more */
     VkDebugUtilsMessengerEXT messenger;
     bool debug_names;               /* VK_EXT_debug_utils is there: objects and dispatches get names */
     uint64_t validation_messages;
@@ -47,6 +51,9 @@ enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, co
 
 /* Waits until submission `ticket` (a value that vkm_rec_submit returned) has finished. 0 returns at once. */
 enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket);
+
+/* The same for destroy functions: without a message, and at once when the device is lost. */
+void vkm_wait_quiet(struct vkmoe_context *ctx, uint64_t ticket);
 
 /* Bytes of the largest device-local heap that are still free for us (VK_EXT_memory_budget where there is one). */
 uint64_t vkm_memory_available(const struct vkmoe_context *ctx);

@@ -7,10 +7,20 @@
 /* A target that is not predicted: no loss, no gradient. */
 #define VKM_TARGET_NONE UINT32_MAX
 
-enum vkm_split { VKM_SPLIT_TRAIN, VKM_SPLIT_VALID };
+enum vkm_split {
+    VKM_SPLIT_TRAIN,                /* to train on */
+    VKM_SPLIT_VALID,                /* held out */
+    VKM_SPLIT_ALL,                  /* everything from the training paths, with what was held out of them */
+};
 
 /* Tokens in a split. */
 uint64_t vkm_data_tokens(const struct vkmoe_data *data, enum vkm_split split);
+
+/* Tokens that stand for a byte: all but the end-of-text tokens. */
+uint64_t vkm_data_bytes(const struct vkmoe_data *data, enum vkm_split split);
+
+/* Whether there is enough to train on contexts of seq tokens and to validate. ERROR_ARGUMENT. */
+enum vkmoe_status vkm_data_check(const struct vkmoe_data *data, uint32_t seq);
 
 /* Fills tokens[count, seq] and targets[count, seq] with training windows at random places; window i of the run is
  * number first + i and depends on (seed, number) alone. The training split has at least seq + 1 tokens. */

@@ -1,0 +1,19 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common/base.glsl"
+/* y[t,d] = base[t,d] + sum_k g[t,k] * rows[row_of[t,k],d]: a gather in the order of k, no atomics */
+PUSH(combine);
+
+void main()
+{
+    uint i = invocation_index();
+    if (i >= p.T * p.D)
+        return;
+    uint t = i / p.D, d = i - t * p.D;
+    float sum = 0.0;
+    for (uint k = 0; k < p.K; k++) {
+        float g = PRESENT(p.g) ? p.g.v[t * p.K + k] : 1.0;
+        sum = fma(g, p.rows.v[p.row_of.v[t * p.K + k] * p.D + d], sum);
+    }
+    p.y.v[i] = PRESENT(p.base) ? p.base.v[i] + sum : sum;
+}

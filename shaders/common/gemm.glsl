@@ -1,0 +1,66 @@
+/* What the matrix products share: which rows and columns of which group a workgroup computes, and what it does with
+ * the result. The main loops are in gemm_direct.comp and gemm_tiled.comp.
+ *
+ * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
+ * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over. */
+layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
+layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
+layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;
+layout(constant_id = SPEC_GEMM_VEC4) const bool VEC4 = false; /* rows of the operands are whole vec4s */
+layout(constant_id = SPEC_GEMM_BM) const uint BM = 8;
+layout(constant_id = SPEC_GEMM_TM) const uint TM = 8;
+layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
+layout(constant_id = SPEC_GEMM_BK) const uint BK = 16;
+const bool DUAL = EPILOGUE == EPILOGUE_SWIGLU;
+PUSH(gemm);
+
+uint row0, row_end; /* rows of C */
+uint b0;            /* first element of the group's B (NT, NN) */
+uint c0;            /* first element of the group's C (TN) */
+uint k0, k_end;     /* range of the sum */
+
+void locate()
+{
+    row0 = gl_WorkGroupID.x * BM;
+    row_end = min(row0 + BM, p.m);
+    b0 = c0 = k0 = 0;
+    k_end = p.k;
+    if (GROUPED && FORM == GEMM_TN) {
+        uint group = gl_WorkGroupID.z;
+        c0 = group * p.m * p.n;
+        k0 = p.offset.v[group];
+        k_end = p.offset.v[group + 1];
+    } else if (GROUPED) {
+        gemm_tile tile = p.tiles.v[gl_WorkGroupID.x];
+        row0 = tile.row;
+        row_end = min(row0 + BM, p.offset.v[tile.group + 1]);
+        b0 = tile.group * p.n * p.k * (DUAL ? 2 : 1);
+    }
+}
+
+uint gathered_a(uint row) { return PRESENT(p.gather_a) ? p.gather_a.v[row] : row; }
+uint gathered_b(uint row) { return PRESENT(p.gather_b) ? p.gather_b.v[row] : row; }
+
+/* Stores one element of the product (two of a dual one); returns its term of the gate's gradient. */
+float epilogue(uint row, uint col, float x, float x3)
+{
+    if (EPILOGUE == EPILOGUE_SWIGLU) { /* h1 = x, h3 = x3: c = (h1 | h3), act = silu(h1) h3 */
+        p.c.v[row * 2 * p.n + col] = x;
+        p.c.v[row * 2 * p.n + p.n + col] = x3;
+        p.act.v[row * p.n + col] = x / (1.0 + exp(-x)) * x3;
+    } else if (EPILOGUE == EPILOGUE_DSWIGLU) {
+        /* x = dA' = dOut W2: da = gate dA'; (h1 | h3) becomes (dh1 | dh3); act = gate a; the gate's gradient <dA', a> */
+        uint i1 = row * 2 * p.n + col, i3 = i1 + p.n;
+        float h1 = p.c.v[i1], h3 = p.c.v[i3], gate = p.gate.v[p.slot.v[row]];
+        float s = 1.0 / (1.0 + exp(-h1)), silu = h1 * s;
+        float da = gate * x;
+        p.c.v[i1] = da * h3 * s * (1.0 + h1 * (1.0 - s));
+        p.c.v[i3] = da * silu;
+        p.act.v[row * p.n + col] = gate * silu * h3;
+        return x * silu * h3;
+    } else {
+        uint i = c0 + row * p.n + col;
+        p.c.v[i] = PRESENT(p.base) ? p.base.v[i] + p.alpha * x : p.alpha * x;
+    }
+    return 0.0;
+}

@@ -1,0 +1,112 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common/base.glsl"
+#include "common/reduce.glsl"
+#include "common/gemm.glsl"
+/* The product for a CPU device: no shared memory, one subgroup a workgroup. An invocation computes TM = BM rows of TN
+ * columns that lie a workgroup's width apart; A is loaded uniformly, four deep along the sum. */
+
+uint col[TN];
+float acc[TM][TN], acc3[TM][TN];
+
+/* acc += the four-deep products of row-wise operands: a of the tile's rows, b of the invocation's columns */
+void depth4_nt(uint a_at[TM], uint k)
+{
+    vec4 b[TN], b3[TN];
+    [[unroll]] for (uint j = 0; j < TN; j++) {
+        uint at = b0 + col[j] * p.k + k;
+        b[j] = VEC4S(p.b).v[at / 4];
+        if (DUAL)
+            b3[j] = VEC4S(p.b).v[(at + p.n * p.k) / 4];
+    }
+    [[unroll]] for (uint i = 0; i < TM; i++) {
+        vec4 a = VEC4S(p.a).v[(a_at[i] + k) / 4];
+        [[unroll]] for (uint j = 0; j < TN; j++) {
+            acc[i][j] = fma(a.w, b[j].w, fma(a.z, b[j].z, fma(a.y, b[j].y, fma(a.x, b[j].x, acc[i][j]))));
+            if (DUAL)
+                acc3[i][j] = fma(a.w, b3[j].w, fma(a.z, b3[j].z, fma(a.y, b3[j].y, fma(a.x, b3[j].x, acc3[i][j]))));
+        }
+    }
+}
+
+void depth4_nn(uint a_at[TM], uint k)
+{
+    vec4 b[TN];
+    [[unroll]] for (uint j = 0; j < TN; j++) {
+        uint at = b0 + k * p.n + col[j];
+        b[j] = vec4(p.b.v[at], p.b.v[at + p.n], p.b.v[at + 2 * p.n], p.b.v[at + 3 * p.n]);
+    }
+    [[unroll]] for (uint i = 0; i < TM; i++) {
+        vec4 a = VEC4S(p.a).v[(a_at[i] + k) / 4];
+        [[unroll]] for (uint j = 0; j < TN; j++)
+            acc[i][j] = fma(a.w, b[j].w, fma(a.z, b[j].z, fma(a.y, b[j].y, fma(a.x, b[j].x, acc[i][j]))));
+    }
+}
+
+/* one step of the sum, any form and alignment */
+void depth1(uint a_at[TM], uint k)
+{
+    float b[TN], b3[TN];
+    uint b_row = FORM == GEMM_TN ? gathered_b(k) * p.n : b0 + k * p.n;
+    uint a_row = FORM == GEMM_TN ? gathered_a(k) * p.m : 0;
+    [[unroll]] for (uint j = 0; j < TN; j++) {
+        uint at = FORM == GEMM_NT ? b0 + col[j] * p.k + k : b_row + col[j];
+        b[j] = p.b.v[at];
+        if (DUAL)
+            b3[j] = p.b.v[at + p.n * p.k];
+    }
+    [[unroll]] for (uint i = 0; i < TM; i++) {
+        float a = FORM == GEMM_TN ? p.a.v[a_row + a_at[i]] : p.a.v[a_at[i] + k];
+        [[unroll]] for (uint j = 0; j < TN; j++) {
+            acc[i][j] = fma(a, b[j], acc[i][j]);
+            if (DUAL)
+                acc3[i][j] = fma(a, b3[j], acc3[i][j]);
+        }
+    }
+}
+
+void main()
+{
+    locate();
+    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    uint left = gl_WorkGroupID.y * lanes * TN + lane;
+    uint a_at[TM];
+    [[unroll]] for (uint j = 0; j < TN; j++)
+        col[j] = min(left + j * lanes, p.n - 1);
+    [[unroll]] for (uint i = 0; i < TM; i++) {
+        uint row = min(row0 + i, row_end - 1);
+        a_at[i] = FORM == GEMM_TN ? row : gathered_a(row) * p.k;
+        [[unroll]] for (uint j = 0; j < TN; j++)
+            acc[i][j] = acc3[i][j] = 0.0;
+    }
+
+    uint k = k0;
+    if (FORM == GEMM_TN)
+        for (; k + 2 <= k_end; k += 2) {
+            depth1(a_at, k);
+            depth1(a_at, k + 1);
+        }
+    else if (VEC4)
+        for (; k + 4 <= k_end; k += 4) {
+            if (FORM == GEMM_NT)
+                depth4_nt(a_at, k);
+            else
+                depth4_nn(a_at, k);
+        }
+    for (; k < k_end; k++)
+        depth1(a_at, k);
+
+    [[unroll]] for (uint i = 0; i < TM; i++) {
+        if (row0 + i >= row_end)
+            break;
+        float dgate = 0.0;
+        [[unroll]] for (uint j = 0; j < TN; j++)
+            if (left + j * lanes < p.n)
+                dgate += epilogue(row0 + i, col[j], acc[i][j], acc3[i][j]);
+        if (EPILOGUE == EPILOGUE_DSWIGLU) {
+            dgate = workgroup_sum(dgate);
+            if (lane == 0)
+                p.dgate.v[(row0 + i) * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate;
+        }
+    }
+}

@@ -1,0 +1,299 @@
+#include "gpu/context.h"
+
+#include "gpu/device.h"
+#include "gpu/pipeline.h"
+#include "gpu/profiler.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A device that finishes no submission for so long is taken to hang. */
+static const uint64_t wait_timeout_ns = UINT64_C(120) * 1000000000;
+
+enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, const char *call)
+{
+    char name[32];
+    switch (result) {
+    case VK_SUCCESS:
+        return VKMOE_OK;
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return vkm_fail_memory(&ctx->log);
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_MEMORY,
+                        "%s: the device is out of memory; use a smaller model or batch, or close other programs", call);
+    case VK_ERROR_DEVICE_LOST:
+        return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST,
+                        "%s: the driver reset or lost the device %s; resume from the last checkpoint in a new process",
+                        call, ctx->info.name);
+    default:
+        return vkm_fail(&ctx->log, VKMOE_ERROR_VULKAN, "%s failed: %s; updating the driver may help", call,
+                        vkm_vk_result_name(result, name));
+    }
+}
+
+/* VK_TIMEOUT: no submission finished within wait_timeout_ns. */
+static VkResult wait_while_progressing(struct vkmoe_context *ctx, uint64_t ticket)
+{
+    const VkSemaphoreWaitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+        .semaphoreCount = 1,
+        .pSemaphores = &ctx->timeline,
+        .pValues = &ticket,
+    };
+    uint64_t before = 0, after = 0;
+    VkResult result = ctx->vk.GetSemaphoreCounterValue(ctx->vk.device, ctx->timeline, &after);
+    while (!result && after < ticket) {
+        before = after;
+        result = ctx->vk.WaitSemaphores(ctx->vk.device, &info, wait_timeout_ns);
+        if (result != VK_TIMEOUT)
+            break;
+        result = ctx->vk.GetSemaphoreCounterValue(ctx->vk.device, ctx->timeline, &after);
+        if (!result && after == before)
+            result = VK_TIMEOUT;
+    }
+    if (result == VK_TIMEOUT || result == VK_ERROR_DEVICE_LOST)
+        ctx->lost = true;
+    return result;
+}
+
+enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket)
+{
+    if (!ticket)
+        return VKMOE_OK;
+    VkResult result = wait_while_progressing(ctx, ticket);
+    if (result == VK_TIMEOUT)
+        return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST,
+                        "the device %s has finished nothing for %u s and seems to hang; restart, with a smaller batch if "
+                        "it is only slow", ctx->info.name, (unsigned)(wait_timeout_ns / 1000000000));
+    return vkm_check(ctx, result, "vkWaitSemaphores");
+}
+
+void vkm_wait_quiet(struct vkmoe_context *ctx, uint64_t ticket)
+{
+    if (ticket && !ctx->lost)
+        wait_while_progressing(ctx, ticket);
+}
+
+/* Host memory that a process can still get. MemAvailable counts the page cache as free, which sysconf does not. */
+static uint64_t host_memory_available(void)
+{
+    unsigned long long kib = 0;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (file) {
+        while (!kib && fgets(line, sizeof line, file))
+            sscanf(line, "MemAvailable: %llu kB", &kib);
+        fclose(file);
+    }
+    if (kib)
+        return (uint64_t)kib * 1024;
+    long pages = -1, page = sysconf(_SC_PAGESIZE);
+#ifdef _SC_AVPHYS_PAGES
+    pages = sysconf(_SC_AVPHYS_PAGES);
+#endif
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : UINT64_MAX;
+}
+
+uint64_t vkm_memory_available(const struct vkmoe_context *ctx)
+{
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
+                                               .pNext = ctx->caps.memory_budget ? &budget : NULL};
+    ctx->vk.GetPhysicalDeviceMemoryProperties2(ctx->physical, &props);
+    const VkPhysicalDeviceMemoryProperties *memory = &props.memoryProperties;
+    uint32_t heap = 0;
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < memory->memoryHeapCount; i++)
+        if ((memory->memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) && memory->memoryHeaps[i].size > largest) {
+            heap = i;
+            largest = memory->memoryHeaps[i].size;
+        }
+    uint64_t available = largest;
+    if (ctx->caps.memory_budget)
+        available = budget.heapBudget[heap] > budget.heapUsage[heap] ?
+                        budget.heapBudget[heap] - budget.heapUsage[heap] : 0;
+    if (ctx->caps.cpu) {
+        uint64_t host = host_memory_available();
+        available = host < available ? host : available;
+    }
+    return available;
+}
+
+void vkm_name_object(const struct vkmoe_context *ctx, VkObjectType type, uint64_t handle, const char *name)
+{
+    const VkDebugUtilsObjectNameInfoEXT info = {
+        .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_OBJECT_NAME_INFO_EXT,
+        .objectType = type,
+        .objectHandle = handle,
+        .pObjectName = name,
+    };
+    if (ctx->debug_names)
+        ctx->vk.SetDebugUtilsObjectNameEXT(ctx->vk.device, &info);
+}
+
+static VKAPI_ATTR VkBool32 VKAPI_CALL on_validation_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
+                                                            VkDebugUtilsMessageTypeFlagsEXT types,
+                                                            const VkDebugUtilsMessengerCallbackDataEXT *data, void *user)
+{
+    struct vkmoe_context *ctx = user;
+    char text[900];
+    (void)severity;
+    (void)types;
+    snprintf(text, sizeof text, "%s", data->pMessage ? data->pMessage : "(no text)");
+    for (char *c = text; *c; c++)
+        if (*c == '\n' || *c == '\r')
+            *c = ' ';
+    ctx->validation_messages++;
+    vkm_log(&ctx->log, VKMOE_LOG_ERROR, "validation: %s", text);
+    return VK_FALSE;
+}
+
+static enum vkmoe_status open_device(struct vkmoe_context *ctx)
+{
+    const float priority = 1;
+    const VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueFamilyIndex = ctx->queue_family,
+        .queueCount = 1,
+        .pQueuePriorities = &priority,
+    };
+    VkPhysicalDeviceVulkan13Features f13 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
+        .synchronization2 = VK_TRUE,
+        .maintenance4 = VK_TRUE,
+        .subgroupSizeControl = ctx->caps.subgroup_required,
+        .computeFullSubgroups = ctx->caps.full_subgroups,
+    };
+    VkPhysicalDeviceVulkan12Features f12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+        .pNext = &f13,
+        .bufferDeviceAddress = VK_TRUE,
+        .scalarBlockLayout = VK_TRUE,
+        .timelineSemaphore = VK_TRUE,
+    };
+    const char *extensions[] = {VK_EXT_MEMORY_BUDGET_EXTENSION_NAME};
+    const VkDeviceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .pNext = &f12,
+        .queueCreateInfoCount = 1,
+        .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = ctx->caps.memory_budget ? 1 : 0,
+        .ppEnabledExtensionNames = extensions,
+    };
+    enum vkmoe_status status =
+        vkm_check(ctx, ctx->vk.CreateDevice(ctx->physical, &info, NULL, &ctx->vk.device), "vkCreateDevice");
+    if (!status)
+        status = vkm_vk_load_device(&ctx->vk, &ctx->log);
+    if (!status)
+        ctx->vk.GetDeviceQueue(ctx->vk.device, ctx->queue_family, 0, &ctx->queue);
+    return status;
+}
+
+static enum vkmoe_status create_timeline(struct vkmoe_context *ctx)
+{
+    const VkSemaphoreTypeCreateInfo type = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+        .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
+    };
+    const VkSemaphoreCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+    enum vkmoe_status status =
+        vkm_check(ctx, ctx->vk.CreateSemaphore(ctx->vk.device, &info, NULL, &ctx->timeline), "vkCreateSemaphore");
+    if (!status)
+        vkm_name_object(ctx, VK_OBJECT_TYPE_SEMAPHORE, (uint64_t)ctx->timeline, "vkmoe submissions");
+    return status;
+}
+
+/* Instance, validation messenger, physical device and what it can do. */
+static enum vkmoe_status find_device(struct vkmoe_context *ctx, const struct vkmoe_context_desc *desc)
+{
+    struct vkm_device *devices = NULL;
+    uint32_t count = 0, index = 0;
+    const VkDebugUtilsMessengerCreateInfoEXT messenger = {
+        .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+        .messageSeverity =
+            VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+        .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
+        .pfnUserCallback = on_validation_message,
+        .pUserData = ctx,
+    };
+    enum vkmoe_status status = vkm_vk_open(&ctx->vk, &ctx->log);
+    if (!status)
+        status = vkm_instance_create(&ctx->vk, &ctx->log, desc->validate ? &messenger : NULL, &ctx->debug_names);
+    if (!status && desc->validate)
+        status = vkm_check(ctx,
+                           ctx->vk.CreateDebugUtilsMessengerEXT(ctx->vk.instance, &messenger, NULL, &ctx->messenger),
+                           "vkCreateDebugUtilsMessengerEXT");
+    if (!status)
+        status = vkm_devices_probe(&ctx->vk, &ctx->log, &devices, &count);
+    if (!status)
+        status = vkm_device_choose(&ctx->log, devices, count, desc->device, &index);
+    if (!status) {
+        ctx->physical = devices[index].physical;
+        ctx->info = devices[index].info;
+        ctx->caps = devices[index].caps;
+        ctx->queue_family = devices[index].queue_family;
+        ctx->vk.GetPhysicalDeviceMemoryProperties(ctx->physical, &ctx->memory);
+    }
+    free(devices);
+    return status;
+}
+
+enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, struct vkmoe_context **out)
+{
+    const struct vkmoe_context_desc defaults = {0};
+    enum vkmoe_status status;
+    if (!desc)
+        desc = &defaults;
+    *out = NULL;
+    struct vkmoe_context *ctx = calloc(1, sizeof *ctx);
+    if (!ctx)
+        return vkm_fail_memory(&desc->log);
+    ctx->log = desc->log;
+
+    if ((status = find_device(ctx, desc)) || (status = open_device(ctx)) || (status = create_timeline(ctx)) ||
+        (status = vkm_pipelines_create(ctx, desc->cache_dir, &ctx->pipelines)))
+        goto fail;
+    if (desc->profile_path && (status = vkm_profiler_create(ctx, desc->profile_path, &ctx->profiler)))
+        goto fail;
+    vkm_log(&ctx->log, VKMOE_LOG_DEBUG, "device %s (%s), subgroup %u%s", ctx->info.name, ctx->info.driver,
+            ctx->caps.subgroup, ctx->caps.subgroup_required ? ", required" : "");
+    *out = ctx;
+    return VKMOE_OK;
+
+fail:
+    vkmoe_context_destroy(ctx);
+    return status;
+}
+
+void vkmoe_context_destroy(struct vkmoe_context *ctx)
+{
+    if (!ctx)
+        return;
+    struct vkm_vk *vk = &ctx->vk;
+    vkm_wait_quiet(ctx, ctx->submitted);
+    vkm_profiler_destroy(ctx, ctx->profiler);
+    vkm_pipelines_destroy(ctx, ctx->pipelines);
+    if (ctx->timeline)
+        vk->DestroySemaphore(vk->device, ctx->timeline, NULL);
+    if (!ctx->adopted && vk->DestroyDevice)
+        vk->DestroyDevice(vk->device, NULL);
+    if (ctx->messenger)
+        vk->DestroyDebugUtilsMessengerEXT(vk->instance, ctx->messenger, NULL);
+    if (!ctx->adopted && vk->DestroyInstance)
+        vk->DestroyInstance(vk->instance, NULL);
+    vkm_vk_close(vk);
+    free(ctx);
+}
+
+const struct vkmoe_device_info *vkmoe_context_device(const struct vkmoe_context *ctx)
+{
+    return &ctx->info;
+}
+
+uint64_t vkmoe_context_validation_messages(const struct vkmoe_context *ctx)
+{
+    return ctx->validation_messages;
+}

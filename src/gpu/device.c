@@ -1,0 +1,363 @@
+#include "gpu/device.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VALIDATION_LAYER "VK_LAYER_KHRONOS_validation"
+
+static const char no_driver[] = "no Vulkan device was found; install a Vulkan driver (mesa-vulkan-drivers, or your GPU "
+                                "vendor's)";
+
+static bool has_extension(const VkExtensionProperties *list, uint32_t count, const char *name)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!strcmp(list[i].extensionName, name))
+            return true;
+    return false;
+}
+
+static bool instance_has_extension(const struct vkm_vk *vk, const char *layer, const char *name)
+{
+    uint32_t count = 0;
+    if (vk->EnumerateInstanceExtensionProperties(layer, &count, NULL) || !count)
+        return false;
+    VkExtensionProperties *list = calloc(count, sizeof *list);
+    bool found = list && vk->EnumerateInstanceExtensionProperties(layer, &count, list) >= 0 &&
+                 has_extension(list, count, name);
+    free(list);
+    return found;
+}
+
+static bool has_validation_layer(const struct vkm_vk *vk)
+{
+    uint32_t count = 0;
+    if (vk->EnumerateInstanceLayerProperties(&count, NULL) || !count)
+        return false;
+    VkLayerProperties *list = calloc(count, sizeof *list);
+    bool found = false;
+    if (list && vk->EnumerateInstanceLayerProperties(&count, list) >= 0)
+        for (uint32_t i = 0; i < count; i++)
+            found |= !strcmp(list[i].layerName, VALIDATION_LAYER);
+    free(list);
+    return found;
+}
+
+enum vkmoe_status vkm_instance_create(struct vkm_vk *vk, const struct vkmoe_log *log,
+                                      const VkDebugUtilsMessengerCreateInfoEXT *messenger, bool *debug_utils)
+{
+    const char *layers[1], *extensions[2];
+    uint32_t layer_count = 0, extension_count = 0;
+    const VkValidationFeatureEnableEXT enables[] = {VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
+    const VkValidationFeaturesEXT features = {
+        .sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
+        .pNext = messenger,
+        .enabledValidationFeatureCount = 1,
+        .pEnabledValidationFeatures = enables,
+    };
+
+    *debug_utils = instance_has_extension(vk, NULL, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
+    if (messenger) {
+        if (!has_validation_layer(vk))
+            return vkm_fail(log, VKMOE_ERROR_DEVICE, "the Vulkan validation layers are not installed; install "
+                            "vulkan-validationlayers or run without validation");
+        if (!instance_has_extension(vk, VALIDATION_LAYER, VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME))
+            return vkm_fail(log, VKMOE_ERROR_DEVICE, "the Vulkan validation layers cannot check synchronization; update "
+                            "vulkan-validationlayers or run without validation");
+        *debug_utils = true; /* the layer has it even where the loader does not */
+        layers[layer_count++] = VALIDATION_LAYER;
+        extensions[extension_count++] = VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME;
+    }
+    if (*debug_utils)
+        extensions[extension_count++] = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
+
+    const VkApplicationInfo app = {
+        .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+        .pApplicationName = "vkmoe",
+        .pEngineName = "vkmoe",
+        .applicationVersion = VK_MAKE_API_VERSION(0, VKMOE_VERSION_MAJOR, VKMOE_VERSION_MINOR, VKMOE_VERSION_PATCH),
+        .apiVersion = VK_API_VERSION_1_3,
+    };
+    const VkInstanceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+        .pNext = messenger ? &features : NULL,
+        .pApplicationInfo = &app,
+        .enabledLayerCount = layer_count,
+        .ppEnabledLayerNames = layers,
+        .enabledExtensionCount = extension_count,
+        .ppEnabledExtensionNames = extensions,
+    };
+    VkResult result = vk->CreateInstance(&info, NULL, &vk->instance);
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
+        return vkm_fail(log, VKMOE_ERROR_DEVICE, "%s", no_driver);
+    if (result) {
+        char name[32];
+        return vkm_fail(log, VKMOE_ERROR_VULKAN, "vkCreateInstance failed: %s; check the Vulkan driver's installation",
+                        vkm_vk_result_name(result, name));
+    }
+    return vkm_vk_load_instance(vk, log);
+}
+
+static enum vkmoe_device_type device_type(VkPhysicalDeviceType type)
+{
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return VKMOE_DEVICE_INTEGRATED;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return VKMOE_DEVICE_DISCRETE;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return VKMOE_DEVICE_VIRTUAL;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU: return VKMOE_DEVICE_CPU;
+    default: return VKMOE_DEVICE_OTHER;
+    }
+}
+
+static void format_uuid(char out[static 37], const uint8_t *id)
+{
+    for (size_t i = 0; i < VK_UUID_SIZE; i++)
+        out += sprintf(out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id[i]);
+}
+
+/* The first compute family with timestamps, else the first with compute. */
+static bool find_queue_family(const struct vkm_vk *vk, struct vkm_device *device)
+{
+    VkQueueFamilyProperties families[32];
+    uint32_t count = sizeof families / sizeof *families;
+    vk->GetPhysicalDeviceQueueFamilyProperties(device->physical, &count, families);
+    bool found = false;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits = families[i].timestampValidBits;
+        if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || (found && (device->caps.timestamp_mask || !bits)))
+            continue;
+        found = true;
+        device->queue_family = i;
+        device->caps.timestamp_mask = bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+    }
+    return found;
+}
+
+/* Fills what a device older than Vulkan 1.3 can tell; the rest of the structures must not be chained for it. */
+static void probe_basic(const struct vkm_vk *vk, struct vkm_device *device, VkPhysicalDeviceProperties *props)
+{
+    struct vkmoe_device_info *info = &device->info;
+    vk->GetPhysicalDeviceProperties(device->physical, props);
+    snprintf(info->name, sizeof info->name, "%s", props->deviceName);
+    snprintf(info->driver, sizeof info->driver, "version %#x", props->driverVersion);
+    info->type = device_type(props->deviceType);
+    info->api_version = props->apiVersion;
+    info->shared_bytes = props->limits.maxComputeSharedMemorySize;
+
+    VkPhysicalDeviceMemoryProperties memory;
+    vk->GetPhysicalDeviceMemoryProperties(device->physical, &memory);
+    for (uint32_t i = 0; i < memory.memoryHeapCount; i++)
+        if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
+            memory.memoryHeaps[i].size > info->memory_bytes)
+            info->memory_bytes = memory.memoryHeaps[i].size;
+}
+
+static const char *missing_feature(const VkPhysicalDeviceVulkan12Features *f12,
+                                   const VkPhysicalDeviceVulkan13Features *f13)
+{
+    return !f12->bufferDeviceAddress ? "bufferDeviceAddress" :
+           !f12->scalarBlockLayout   ? "scalarBlockLayout" :
+           !f12->timelineSemaphore   ? "timelineSemaphore" :
+           !f13->synchronization2    ? "synchronization2" :
+           !f13->maintenance4        ? "maintenance4" :
+                                       NULL;
+}
+
+static void probe_extensions(const struct vkm_vk *vk, struct vkm_device *device)
+{
+    uint32_t count = 0;
+    if (vk->EnumerateDeviceExtensionProperties(device->physical, NULL, &count, NULL) || !count)
+        return;
+    VkExtensionProperties *list = calloc(count, sizeof *list);
+    if (list && vk->EnumerateDeviceExtensionProperties(device->physical, NULL, &count, list) >= 0) {
+        device->info.bfloat16 = has_extension(list, count, "VK_KHR_shader_bfloat16");
+        device->info.cooperative_matrix = has_extension(list, count, "VK_KHR_cooperative_matrix");
+        device->caps.memory_budget = has_extension(list, count, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    }
+    free(list);
+}
+
+static void probe_caps(struct vkm_device *device, const VkPhysicalDeviceLimits *limits,
+                       const VkPhysicalDeviceVulkan11Properties *p11, const VkPhysicalDeviceVulkan13Properties *p13,
+                       const VkPhysicalDeviceVulkan13Features *f13)
+{
+    struct vkm_caps *caps = &device->caps;
+    caps->cpu = device->info.type == VKMOE_DEVICE_CPU;
+    caps->subgroup = p11->subgroupSize;
+    caps->subgroup_required = f13->subgroupSizeControl && p13->minSubgroupSize < p13->maxSubgroupSize &&
+                              (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
+    caps->full_subgroups =
+        f13->computeFullSubgroups && (caps->subgroup_required || p13->minSubgroupSize == p13->maxSubgroupSize);
+    caps->max_invocations = limits->maxComputeWorkGroupInvocations;
+    if (caps->max_invocations > limits->maxComputeWorkGroupSize[0])
+        caps->max_invocations = limits->maxComputeWorkGroupSize[0];
+    caps->shared_bytes = limits->maxComputeSharedMemorySize;
+    caps->max_groups = limits->maxComputeWorkGroupCount[0];
+    for (int i = 1; i < 3; i++)
+        if (limits->maxComputeWorkGroupCount[i] < caps->max_groups)
+            caps->max_groups = limits->maxComputeWorkGroupCount[i];
+    caps->max_block = p11->maxMemoryAllocationSize < p13->maxBufferSize ? p11->maxMemoryAllocationSize
+                                                                        : p13->maxBufferSize;
+    caps->timestamp_ns = caps->timestamp_mask ? (double)limits->timestampPeriod : 0;
+}
+
+static void probe(const struct vkm_vk *vk, struct vkm_device *device)
+{
+    struct vkmoe_device_info *info = &device->info;
+    VkPhysicalDeviceVulkan13Properties p13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES};
+    VkPhysicalDeviceVulkan12Properties p12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES,
+                                              .pNext = &p13};
+    VkPhysicalDeviceVulkan11Properties p11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
+                                              .pNext = &p12};
+    VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11};
+    VkPhysicalDeviceVulkan13Features f13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
+    VkPhysicalDeviceVulkan12Features f12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                            .pNext = &f13};
+    VkPhysicalDeviceVulkan11Features f11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                                            .pNext = &f12};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f11};
+
+    probe_basic(vk, device, &props.properties);
+    uint32_t version = props.properties.apiVersion;
+    if (version < VK_API_VERSION_1_3) {
+        snprintf(info->reason, sizeof info->reason, "its driver has Vulkan %u.%u, 1.3 is needed; update the driver",
+                 VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version));
+        return;
+    }
+    vk->GetPhysicalDeviceProperties2(device->physical, &props);
+    vk->GetPhysicalDeviceFeatures2(device->physical, &features);
+    snprintf(info->driver, sizeof info->driver, "%.120s%s%.120s", p12.driverName, *p12.driverInfo ? " " : "",
+             p12.driverInfo);
+    format_uuid(info->uuid, p11.deviceUUID);
+    info->subgroup_size = p11.subgroupSize;
+    info->float16 = f12.shaderFloat16 && f11.storageBuffer16BitAccess;
+    probe_extensions(vk, device);
+
+    bool queue = find_queue_family(vk, device);
+    probe_caps(device, &props.properties.limits, &p11, &p13, &f13);
+    const char *feature = missing_feature(&f12, &f13);
+    if (feature)
+        snprintf(info->reason, sizeof info->reason, "its driver lacks the feature %s; update the driver", feature);
+    else if (!queue)
+        snprintf(info->reason, sizeof info->reason, "it has no compute queue");
+    info->usable = !info->reason[0];
+}
+
+enum vkmoe_status vkm_devices_probe(const struct vkm_vk *vk, const struct vkmoe_log *log, struct vkm_device **out,
+                                    uint32_t *count)
+{
+    VkPhysicalDevice physical[64];
+    uint32_t n = sizeof physical / sizeof *physical;
+    *out = NULL;
+    VkResult result = vk->EnumeratePhysicalDevices(vk->instance, &n, physical);
+    if (result < 0 || !n)
+        return vkm_fail(log, VKMOE_ERROR_DEVICE, "%s", no_driver);
+    struct vkm_device *devices = calloc(n, sizeof *devices);
+    if (!devices)
+        return vkm_fail_memory(log);
+    for (uint32_t i = 0; i < n; i++) {
+        devices[i].physical = physical[i];
+        probe(vk, &devices[i]);
+    }
+    *out = devices;
+    *count = n;
+    return VKMOE_OK;
+}
+
+static bool contains_ignoring_case(const char *text, const char *part)
+{
+    for (; *text; text++) {
+        size_t i = 0;
+        while (part[i] && tolower((unsigned char)text[i]) == tolower((unsigned char)part[i]))
+            i++;
+        if (!part[i])
+            return true;
+    }
+    return false;
+}
+
+static bool matches(const struct vkm_device *device, uint32_t index, const char *wanted)
+{
+    if (!wanted)
+        return true;
+    if (wanted[0] && strspn(wanted, "0123456789") == strlen(wanted))
+        return strtoul(wanted, NULL, 10) == index;
+    return (strlen(wanted) == 36 && contains_ignoring_case(device->info.uuid, wanted)) ||
+           contains_ignoring_case(device->info.name, wanted);
+}
+
+/* Smaller is preferred when no device is named. */
+static int rank(enum vkmoe_device_type type)
+{
+    switch (type) {
+    case VKMOE_DEVICE_DISCRETE: return 0;
+    case VKMOE_DEVICE_INTEGRATED: return 1;
+    case VKMOE_DEVICE_VIRTUAL: return 2;
+    case VKMOE_DEVICE_OTHER: return 3;
+    case VKMOE_DEVICE_CPU: return 4;
+    }
+    return 5;
+}
+
+enum vkmoe_status vkm_device_choose(const struct vkmoe_log *log, const struct vkm_device *devices, uint32_t count,
+                                    const char *wanted, uint32_t *index)
+{
+    uint32_t usable = count, unusable = count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!matches(&devices[i], i, wanted))
+            continue;
+        if (!devices[i].info.usable)
+            unusable = unusable == count ? i : unusable;
+        else if (usable == count || (!wanted && rank(devices[i].info.type) < rank(devices[usable].info.type)))
+            usable = i;
+    }
+    if (usable < count) {
+        *index = usable;
+        return VKMOE_OK;
+    }
+    if (unusable < count)
+        return vkm_fail(log, VKMOE_ERROR_DEVICE, "cannot use device %u, %s: %s", unusable, devices[unusable].info.name,
+                        devices[unusable].info.reason);
+
+    char list[640] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < count && used < sizeof list; i++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%u %s", i ? ", " : "", i, devices[i].info.name);
+    return vkm_fail(log, VKMOE_ERROR_DEVICE, "no device matches '%.100s'; there are: %s; see `vkmoe devices`", wanted,
+                    list);
+}
+
+enum vkmoe_status vkmoe_devices_list(struct vkmoe_log log, struct vkmoe_device_info **out, size_t *count)
+{
+    struct vkm_vk vk = {0};
+    struct vkm_device *devices = NULL;
+    struct vkmoe_device_info *infos = NULL;
+    uint32_t n = 0;
+    bool debug_utils;
+    *out = NULL;
+    *count = 0;
+    enum vkmoe_status status = vkm_vk_open(&vk, &log);
+    if (!status)
+        status = vkm_instance_create(&vk, &log, NULL, &debug_utils);
+    if (!status)
+        status = vkm_devices_probe(&vk, &log, &devices, &n);
+    if (!status && !(infos = calloc(n, sizeof *infos)))
+        status = vkm_fail_memory(&log);
+    if (!status) {
+        for (uint32_t i = 0; i < n; i++)
+            infos[i] = devices[i].info;
+        *out = infos;
+        *count = n;
+    }
+    free(devices);
+    if (vk.DestroyInstance)
+        vk.DestroyInstance(vk.instance, NULL);
+    vkm_vk_close(&vk);
+    return status;
+}
+
+void vkmoe_devices_free(struct vkmoe_device_info *devices)
+{
+    free(devices);
+}

@@ -1,0 +1,164 @@
+#include "nn/config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "shared.h"
+
+/* 257 byte-level tokens, up to the next multiple of 8. */
+enum { VOCAB = 264 };
+
+struct preset {
+    struct vkmoe_model_config model;
+    struct vkmoe_train_config train;
+};
+
+#define MODEL(L, D, H, E, K, F, S, theta, norm) \
+    {.layers = L, .d_model = D, .heads = H, .experts = E, .top_k = K, .d_expert = F, .seq = S, .vocab = VOCAB, \
+     .rope_theta = theta, .norm_eps = 1e-5f, .norm_topk = norm}
+#define TRAIN(B, A, n, warm, rate, second, decay, eval, save) \
+    {.seed = 1, .steps = n, .batch = B, .accum = A, .warmup = warm, .lr = rate, .beta1 = 0.9f, .beta2 = second, \
+     .eps = 1e-8f, .weight_decay = decay, .clip = 1, .balance = VKMOE_BALANCE_SIMBAL, .balance_coef = 0.1f, \
+     .z_loss = 1e-5f, .log_every = 10, .eval_every = eval, .save_every = save}
+
+/* tiny is nanoGPT's recipe for a CPU with experts. moe-s has about 20M active parameters. moe-m and moe-l are the
+ * models of arXiv 2506.14038, trained on as many tokens; the paper does not give context and batch. */
+/*             L   D     H   E   K  F     S     theta norm   B   A  steps   warm  lr    beta2  decay  eval  save */
+#define PRESETS(P) \
+    P("demo",  2,  64,   4,  8,  2, 64,   64,   1e4f, true,  16, 1, 600,    30,   3e-3f, 0.95f, 0.1f,  100,  0) \
+    P("tiny",  4,  128,  4,  8,  2, 256,  64,   1e4f, true,  12, 1, 2000,   100,  1e-3f, 0.99f, 0.1f,  250,  0) \
+    P("moe-s", 8,  384,  6,  32, 4, 384,  512,  1e4f, true,  16, 1, 10000,  200,  1e-3f, 0.95f, 0.1f,  500,  1000) \
+    P("moe-m", 8,  768,  8,  32, 4, 768,  2048, 1e4f, false, 8,  8, 151826, 2000, 5e-4f, 0.95f, 0.01f, 1000, 1000) \
+    P("moe-l", 12, 1536, 12, 32, 4, 1536, 2048, 1e5f, false, 8,  8, 599671, 2000, 3e-4f, 0.95f, 0.01f, 1000, 1000)
+
+#define NAME(name, ...) name,
+#define ROW(name, L, D, H, E, K, F, S, theta, norm, ...) {MODEL(L, D, H, E, K, F, S, theta, norm), TRAIN(__VA_ARGS__)},
+static const char *const names[] = {PRESETS(NAME) NULL};
+static const struct preset presets[] = {PRESETS(ROW)};
+
+const char *const *vkmoe_preset_names(void)
+{
+    return names;
+}
+
+bool vkmoe_preset(const char *name, struct vkmoe_model_config *model, struct vkmoe_train_config *train)
+{
+    for (size_t i = 0; name && names[i]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *model = presets[i].model;
+            *train = presets[i].train;
+            return true;
+        }
+    }
+    return false;
+}
+
+static float otherwise(float value, float fallback)
+{
+    return value != 0 ? value : fallback;
+}
+
+struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train)
+{
+    train.accum = train.accum ? train.accum : 1;
+    train.beta1 = otherwise(train.beta1, 0.9f);
+    train.beta2 = otherwise(train.beta2, 0.95f);
+    train.eps = otherwise(train.eps, 1e-8f);
+    train.balance_coef = otherwise(train.balance_coef, train.balance == VKMOE_BALANCE_LBL ? 0.01f : 0.1f);
+    train.log_every = train.log_every ? train.log_every : 10;
+    return train;
+}
+
+/* The first failure is reported, the others are not. */
+struct check {
+    const struct vkmoe_log *log;
+    enum vkmoe_status status;
+};
+
+static void whole(struct check *c, const char *name, uint32_t value, uint32_t min, uint32_t max)
+{
+    if (c->status == VKMOE_OK && (value < min || value > max))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%u) must be from %u to %u", name, value, min, max);
+}
+
+static void real(struct check *c, const char *name, float value, bool fine, const char *what)
+{
+    if (c->status == VKMOE_OK && !(isfinite(value) && fine))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%g) must be %s", name, (double)value, what);
+}
+
+/* Whether a * b * d < 2^31: the product of two is checked first, so nothing overflows. */
+static void tensor(struct check *c, const char *fields, uint64_t a, uint64_t b, uint64_t d)
+{
+    const uint64_t limit = (uint64_t)1 << 31;
+    if (c->status == VKMOE_OK && (a * b >= limit || a * b * d >= limit))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
+                             "%s make a tensor of 2^31 elements or more; choose smaller ones", fields);
+}
+
+static void check_model(struct check *c, const struct vkmoe_model_config *m)
+{
+    whole(c, "layers", m->layers, 1, VKM_MAX_LAYERS);
+    whole(c, "heads", m->heads, 1, VKM_MAX_HEADS);
+    whole(c, "d_model", m->d_model, 4, VKM_MAX_D_MODEL);
+    whole(c, "experts", m->experts, 1, MAX_EXPERTS);
+    whole(c, "d_expert", m->d_expert, 4, VKM_MAX_D_EXPERT);
+    whole(c, "seq", m->seq, 1, VKM_MAX_SEQ);
+    whole(c, "vocab", m->vocab, VKMOE_BYTE_VOCAB, VKM_MAX_VOCAB);
+    if (c->status != VKMOE_OK)
+        return;
+    if (m->d_model % m->heads != 0)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_model (%u) must be a multiple of heads (%u)", m->d_model,
+                             m->heads);
+    uint32_t width = m->d_model / m->heads;
+    if (c->status == VKMOE_OK && (width % 4 != 0 || width > VKM_MAX_HEAD_WIDTH))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
+                             "d_model (%u) / heads (%u) = %u must be a multiple of 4, at most %d; change one of them",
+                             m->d_model, m->heads, width, VKM_MAX_HEAD_WIDTH);
+    if (c->status == VKMOE_OK && m->d_expert % 4 != 0)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_expert (%u) must be a multiple of 4", m->d_expert);
+    if (c->status == VKMOE_OK && (m->top_k < 1 || m->top_k > m->experts))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "top_k (%u) must be between 1 and experts (%u)", m->top_k,
+                             m->experts);
+    real(c, "rope_theta", m->rope_theta, m->rope_theta >= 1, "a finite number, at least 1");
+    real(c, "norm_eps", m->norm_eps, m->norm_eps > 0 && m->norm_eps < 1, "between 0 and 1, both excluded");
+    tensor(c, "d_model", 3, m->d_model, m->d_model);
+    tensor(c, "vocab and d_model", 1, m->vocab, m->d_model);
+    tensor(c, "experts, d_expert and d_model", m->experts, (uint64_t)2 * m->d_expert, m->d_model);
+}
+
+static void check_train(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_train_config *t)
+{
+    const char *coefficient = "a finite number, 0 or greater", *beta = "at least 0 and below 1";
+    whole(c, "steps", t->steps, 1, VKM_MAX_STEPS);
+    whole(c, "batch", t->batch, 1, VKM_MAX_BATCH);
+    whole(c, "accum", t->accum, 0, VKM_MAX_BATCH);
+    whole(c, "warmup", t->warmup, 0, VKM_MAX_STEPS);
+    real(c, "lr", t->lr, t->lr > 0, "a finite number greater than 0");
+    real(c, "beta1", t->beta1, t->beta1 >= 0 && t->beta1 < 1, beta);
+    real(c, "beta2", t->beta2, t->beta2 >= 0 && t->beta2 < 1, beta);
+    real(c, "eps", t->eps, t->eps >= 0, coefficient);
+    real(c, "weight_decay", t->weight_decay, t->weight_decay >= 0, coefficient);
+    real(c, "clip", t->clip, t->clip >= 0, coefficient);
+    real(c, "balance_coef", t->balance_coef, t->balance_coef >= 0, coefficient);
+    real(c, "z_loss", t->z_loss, t->z_loss >= 0, coefficient);
+    if (c->status == VKMOE_OK && (unsigned)t->balance > VKMOE_BALANCE_NONE)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "balance (%d) must be simbal, lbl or none", (int)t->balance);
+    if (c->status != VKMOE_OK)
+        return;
+    uint64_t tokens = (uint64_t)t->batch * m->seq;
+    tensor(c, "batch, seq, top_k and d_expert", tokens, (uint64_t)2 * m->top_k, m->d_expert);
+    tensor(c, "batch, seq, top_k and d_model", tokens, m->top_k, m->d_model);
+    tensor(c, "batch, seq and d_model", tokens, 3, m->d_model);
+    tensor(c, "batch, seq and experts", tokens, 1, m->experts);
+}
+
+enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
+                                   const struct vkmoe_train_config *train)
+{
+    struct check c = {.log = log};
+    check_model(&c, model);
+    if (c.status == VKMOE_OK && train)
+        check_train(&c, model, train);
+    return c.status;
+}

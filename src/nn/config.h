@@ -1,0 +1,29 @@
+/* The configurations: presets, defaults, and the limits that everything behind them relies on. */
+#ifndef VKM_NN_CONFIG_H
+#define VKM_NN_CONFIG_H
+
+#include "base/log.h"
+
+/* Limits of single fields; vkm_config_check also bounds the tensors made from them. */
+enum {
+    VKM_MAX_LAYERS = 256,
+    VKM_MAX_D_MODEL = 1 << 16,
+    VKM_MAX_HEADS = 1 << 10,
+    VKM_MAX_HEAD_WIDTH = 256,
+    VKM_MAX_D_EXPERT = 1 << 18,
+    VKM_MAX_SEQ = 1 << 18,
+    VKM_MAX_VOCAB = 1 << 20,
+    VKM_MAX_BATCH = 1 << 16,
+    VKM_MAX_STEPS = 1 << 30,
+};
+
+/* Checks model, and train unless it is NULL (fields that mean a default may be 0). What passes has only tensors of
+ * fewer than 2^31 elements, with train also those of a micro-batch. ERROR_ARGUMENT names the field and what it must
+ * be. */
+enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
+                                   const struct vkmoe_train_config *train);
+
+/* train with its defaults in the place of zeros: accum, beta1, beta2, eps, balance_coef and log_every. */
+struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train);
+
+#endif

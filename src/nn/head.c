@@ -1,0 +1,69 @@
+/* The end of the network: final norm, logits in chunks of tokens (so that [T,V] never exists at once), losses. */
+#include "nn/net.h"
+
+static struct vkm_buf token_rows(struct vkm_buf b, uint32_t first, uint32_t count, uint32_t width)
+{
+    return vkm_buf_slice(b, (uint64_t)first * width * 4, (uint64_t)count * width * 4);
+}
+
+/* logits [count,V] of the normalised rows from `first` */
+static void logits(struct vkm_rec *rec, const struct vkm_net *net, uint32_t first, uint32_t count)
+{
+    uint32_t D = net->config.d_model;
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "head", .form = GEMM_NT, .a = token_rows(net->scratch.h, first, count, D),
+        .b = vkm_params_get(&net->params, VKM_PARAM_HEAD, VKM_NO_LAYER)->weight, .c = net->scratch.logits, .m = count,
+        .n = net->config.vocab, .k = D});
+}
+
+static void final_norm(struct vkm_rec *rec, const struct vkm_net *net)
+{
+    vkm_op_rmsnorm(rec, net->x_out, vkm_params_get(&net->params, VKM_PARAM_FINAL_NORM, VKM_NO_LAYER)->weight, net->scratch.h,
+                   net->T, net->config.d_model, net->config.norm_eps);
+}
+
+void vkm_net_logits(struct vkm_rec *rec, const struct vkm_net *net)
+{
+    final_norm(rec, net);
+    logits(rec, net, 0, net->config.seq);
+}
+
+/* dh of the rows, and the head's gradient, from the logits' gradient */
+static void logits_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t first, uint32_t count)
+{
+    uint32_t D = net->config.d_model, V = net->config.vocab;
+    const struct vkm_param *head = vkm_params_get(&net->params, VKM_PARAM_HEAD, VKM_NO_LAYER);
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "head.bwd.w", .form = GEMM_TN, .a = net->scratch.logits, .b = token_rows(net->scratch.h, first, count, D),
+        .c = head->grad, .m = V, .n = D, .k = count, .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "head.bwd.x", .form = GEMM_NN, .a = net->scratch.logits, .b = head->weight,
+        .c = token_rows(net->scratch.dh, first, count, D), .m = count, .n = D, .k = V});
+}
+
+void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf target, const struct vkm_loss *loss)
+{
+    const struct vkm_scratch *s = &net->scratch;
+    uint32_t T = net->T, D = net->config.d_model;
+    final_norm(rec, net);
+    for (uint32_t first = 0; first < T; first += net->logit_rows) {
+        uint32_t count = T - first < net->logit_rows ? T - first : net->logit_rows;
+        logits(rec, net, first, count);
+        vkm_op_xent(rec, s->logits, token_rows(target, first, count, 1), token_rows(s->loss, first, count, 1),
+                    token_rows(s->z_loss, first, count, 1), count, net->config.vocab, loss->z_coef, loss->scale);
+        if (loss->scale > 0)
+            logits_backward(rec, net, first, count);
+    }
+    float mean = loss->scale > 0 ? loss->scale : 1;
+    vkm_op_sum(rec, s->loss, loss->loss_sum, T, mean);
+    if (loss->scale <= 0)
+        return;
+
+    vkm_op_sum(rec, s->z_loss, loss->z_sum, T, mean);
+    if (loss->lbl_coef > 0)
+        for (uint32_t layer = 0; layer < net->config.layers; layer++)
+            vkm_op_lbl(rec, &net->layers[layer].routing, net->layers[layer].p, loss->balance_sum, s->balance, loss->lbl_coef);
+    const struct vkm_param *norm = vkm_params_get(&net->params, VKM_PARAM_FINAL_NORM, VKM_NO_LAYER);
+    vkm_rec_fill(rec, s->dx, 0);
+    vkm_op_rmsnorm_bwd(rec, net->x_out, norm->weight, s->dh, s->dx, norm->grad, s->norm, T, D, net->config.norm_eps);
+}

@@ -1,0 +1,72 @@
+/* The Mixture-of-Experts half of a block: the layer of arXiv 2506.14038, section 3.
+ *
+ *   z = h Wr^T, p = softmax(z), the K largest are active with weights g
+ *   y[t] = x[t] + sum_k g[t,k] W2_e (silu(W1_e h[t]) * (W3_e h[t])),  e = idx[t,k] */
+#include "nn/net.h"
+
+static const struct vkm_param *param(const struct vkm_net *net, enum vkm_param_id id, uint32_t layer)
+{
+    return vkm_params_get(&net->params, id, (int32_t)layer);
+}
+
+void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
+                     struct vkm_buf expert_tokens)
+{
+    const struct vkm_layer *l = &net->layers[layer];
+    const struct vkm_scratch *s = &net->scratch;
+    const struct vkm_routing *routing = &l->routing;
+    uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, K = net->config.top_k, F = net->config.d_expert;
+    uint32_t R = T * K;
+
+    vkm_op_rmsnorm(rec, l->x_mid, param(net, VKM_PARAM_MOE_NORM, layer)->weight, s->h, T, D, net->config.norm_eps);
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "router", .form = GEMM_NT, .a = s->h, .b = param(net, VKM_PARAM_ROUTER, layer)->weight, .c = l->p,
+        .m = T, .n = E, .k = D});
+    vkm_op_gate(rec, l->p, routing->idx, l->g, T, E, K, net->config.norm_topk);
+    vkm_op_route(rec, routing, expert_tokens);
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather_a = true,
+        .a = s->h, .b = param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F, .k = D});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.down", .form = GEMM_NT, .routing = routing, .a = s->act,
+        .b = param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = R, .n = D, .k = F});
+    vkm_op_combine(rec, routing, s->rows, l->g, l->x_mid, y, D);
+}
+
+/* With a the activated rows: dA' = dy W2 gives the gate's gradient <dA', a> and da = g dA' (fused into the product's
+ * epilogue), so the experts' outputs are not kept. */
+void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, float lbl_coef)
+{
+    const struct vkm_layer *l = &net->layers[layer];
+    const struct vkm_scratch *s = &net->scratch;
+    const struct vkm_routing *routing = &l->routing;
+    const struct vkm_param *norm = param(net, VKM_PARAM_MOE_NORM, layer), *router = param(net, VKM_PARAM_ROUTER, layer);
+    const struct vkm_param *w13 = param(net, VKM_PARAM_W13, layer), *w2 = param(net, VKM_PARAM_W2, layer);
+    uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, F = net->config.d_expert;
+    uint32_t R = T * net->config.top_k;
+    struct vkm_buf none = {0};
+
+    vkm_op_rmsnorm(rec, l->x_mid, norm->weight, s->h, T, D, net->config.norm_eps);
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .routing = routing, .gather_a = true,
+        .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->g, .dgate = s->dgate, .m = R, .n = F, .k = D});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.down.bwd.w", .form = GEMM_TN, .routing = routing, .gather_a = true, .a = s->dx, .b = s->act,
+        .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.gate_up.bwd.w", .form = GEMM_TN, .routing = routing, .gather_b = true, .a = l->h13, .b = s->h,
+        .c = w13->grad, .m = 2 * F, .n = D, .k = R, .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.gate_up.bwd.x", .form = GEMM_NN, .routing = routing, .a = l->h13, .b = w13->weight, .c = s->rows,
+        .m = R, .n = D, .k = 2 * F});
+    vkm_op_combine(rec, routing, s->rows, none, none, s->dh, D);
+
+    vkm_op_gate_bwd(rec, routing, l->p, l->g, s->dgate, vkm_gemm_parts(net->ctx, F), s->dz, net->config.norm_topk, lbl_coef);
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "router.bwd.w", .form = GEMM_TN, .a = s->dz, .b = s->h, .c = router->grad, .m = E, .n = D, .k = T,
+        .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "router.bwd.x", .form = GEMM_NN, .a = s->dz, .b = router->weight, .c = s->dh, .m = T, .n = D, .k = E,
+        .accumulate = true});
+    vkm_op_rmsnorm_bwd(rec, l->x_mid, norm->weight, s->dh, s->dx, norm->grad, s->norm, T, D, net->config.norm_eps);
+}

@@ -1,0 +1,197 @@
+#include "nn/net.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { LOGIT_CHUNK = 64 << 20 }; /* bytes of a chunk of logits, at most */
+
+static uint64_t floats(uint64_t count)
+{
+    return count * sizeof(float);
+}
+
+static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
+{
+    const struct vkmoe_model_config *c = &net->config;
+    struct vkm_arena *arena = net->activation_arena;
+    uint64_t T = net->T, R = T * c->top_k;
+    vkm_arena_reserve(arena, "x", floats(T * c->d_model), &l->x);
+    vkm_arena_reserve(arena, "x_mid", floats(T * c->d_model), &l->x_mid);
+    vkm_arena_reserve(arena, "qkv", floats(3 * T * c->d_model), &l->attention.qkv);
+    vkm_arena_reserve(arena, "attention.o", floats(T * c->d_model), &l->attention.o);
+    vkm_arena_reserve(arena, "attention.lse", floats(T * c->heads), &l->attention.lse);
+    vkm_arena_reserve(arena, "gate.p", floats(T * c->experts), &l->p);
+    vkm_arena_reserve(arena, "gate.g", floats(R), &l->g);
+    vkm_arena_reserve(arena, "gate.idx", R * sizeof(uint32_t), &l->routing.idx);
+    vkm_arena_reserve(arena, "moe.h13", floats(2 * R * c->d_expert), &l->h13);
+    l->routing.T = net->T;
+    l->routing.E = c->experts;
+    l->routing.K = c->top_k;
+    l->routing.F = c->d_expert;
+    l->routing.D = c->d_model;
+    vkm_routing_reserve(net->ctx, arena, &l->routing);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void reserve_scratch(struct vkm_net *net)
+{
+    const struct vkmoe_model_config *c = &net->config;
+    struct vkm_arena *arena = net->activation_arena;
+    struct vkm_scratch *s = &net->scratch;
+    uint64_t T = net->T, R = T * c->top_k, D = c->d_model, width = D / c->heads;
+    vkm_arena_reserve(arena, "rope.cos", floats(c->seq * (width / 2)), &net->cos);
+    vkm_arena_reserve(arena, "rope.sin", floats(c->seq * (width / 2)), &net->sin);
+    vkm_arena_reserve(arena, "h", floats(T * D), &s->h);
+    vkm_arena_reserve(arena, "moe.act", floats(R * c->d_expert), &s->act);
+    vkm_arena_reserve(arena, "moe.rows", floats(R * D), &s->rows);
+    vkm_arena_reserve(arena, "logits", floats((uint64_t)net->logit_rows * c->vocab), &s->logits);
+    vkm_arena_reserve(arena, "loss", floats(T), &s->loss);
+    vkm_arena_reserve(arena, "z_loss", floats(T), &s->z_loss);
+    if (!net->trainable)
+        return;
+    vkm_arena_reserve(arena, "balance", larger(vkm_simbal_scratch(c->experts), vkm_lbl_scratch(net->T, c->experts)), &s->balance);
+    vkm_arena_reserve(arena, "dx", floats(T * D), &s->dx);
+    vkm_arena_reserve(arena, "dh", floats(T * D), &s->dh);
+    vkm_arena_reserve(arena, "dqkv", floats(3 * T * D), &s->dqkv);
+    vkm_arena_reserve(arena, "attention.delta", floats(T * c->heads), &s->delta);
+    vkm_arena_reserve(arena, "gate.dz", floats(T * c->experts), &s->dz);
+    vkm_arena_reserve(arena, "gate.dgate", floats(R * vkm_gemm_parts(net->ctx, c->d_expert)), &s->dgate);
+    vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
+}
+
+enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
+                                 bool trainable, struct vkm_net **out)
+{
+    enum vkmoe_status status;
+    *out = NULL;
+    struct vkm_net *net = calloc(1, sizeof *net);
+    if (!net)
+        return vkm_fail_memory(&ctx->log);
+    net->ctx = ctx;
+    net->config = *config;
+    net->B = batch;
+    net->T = batch * config->seq;
+    net->trainable = trainable;
+    uint64_t rows = LOGIT_CHUNK / floats(config->vocab);
+    net->logit_rows = rows < config->seq ? config->seq : rows < net->T ? (uint32_t)rows : net->T;
+    net->layers = calloc(config->layers, sizeof *net->layers);
+    if (!net->layers) {
+        status = vkm_fail_memory(&ctx->log);
+        goto fail;
+    }
+    if ((status = vkm_params_create(&ctx->log, config, &net->params)) ||
+        (status = vkm_arena_create(ctx, "parameters", VKM_MEMORY_DEVICE, &net->param_arena)) ||
+        (status = vkm_arena_create(ctx, "activations", VKM_MEMORY_DEVICE, &net->activation_arena)))
+        goto fail;
+
+    vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable);
+    for (uint32_t i = 0; i < (trainable ? config->layers : 1); i++)
+        reserve_layer(net, &net->layers[i]);
+    vkm_arena_reserve(net->activation_arena, "x_out", floats((uint64_t)net->T * config->d_model), &net->x_out);
+    reserve_scratch(net);
+    *out = net;
+    return VKMOE_OK;
+
+fail:
+    vkm_net_destroy(net);
+    return status;
+}
+
+void vkm_net_destroy(struct vkm_net *net)
+{
+    if (!net)
+        return;
+    vkm_arena_destroy(net->param_arena);
+    vkm_arena_destroy(net->activation_arena);
+    vkm_params_destroy(&net->params);
+    free(net->layers);
+    free(net);
+}
+
+/* Rotation angles position * theta^(-2i / width), in double, since f32 sines of large angles differ between devices. */
+static enum vkmoe_status upload_angles(struct vkm_net *net)
+{
+    uint32_t S = net->config.seq, width = net->config.d_model / net->config.heads, half = width / 2;
+    float *cosines = malloc(floats((uint64_t)S * half)), *sines = malloc(floats((uint64_t)S * half));
+    enum vkmoe_status status = VKMOE_OK;
+    if (!cosines || !sines) {
+        status = vkm_fail_memory(&net->ctx->log);
+        goto done;
+    }
+    for (uint32_t s = 0; s < S; s++)
+        for (uint32_t i = 0; i < half; i++) {
+            double angle = s * pow(net->config.rope_theta, -2.0 * i / width);
+            cosines[s * half + i] = (float)cos(angle);
+            sines[s * half + i] = (float)sin(angle);
+        }
+    status = vkm_buf_upload(net->ctx, net->cos, cosines, net->cos.bytes);
+    if (!status)
+        status = vkm_buf_upload(net->ctx, net->sin, sines, net->sin.bytes);
+done:
+    free(cosines);
+    free(sines);
+    return status;
+}
+
+static void bind_attention(struct vkm_net *net, struct vkm_attention *a)
+{
+    a->B = net->B;
+    a->S = net->config.seq;
+    a->H = net->config.heads;
+    a->width = net->config.d_model / net->config.heads;
+    a->cos = net->cos;
+    a->sin = net->sin;
+    a->dout = net->scratch.dh;
+    a->delta = net->scratch.delta;
+    a->dqkv = net->scratch.dqkv;
+}
+
+enum vkmoe_status vkm_net_commit(struct vkm_net *net)
+{
+    enum vkmoe_status status;
+    if ((status = vkm_arena_commit(net->param_arena)) || (status = vkm_arena_commit(net->activation_arena)))
+        return status;
+    vkm_params_bind(&net->params);
+    for (uint32_t i = 0; i < net->config.layers; i++) {
+        if (!net->trainable && i > 0)
+            net->layers[i] = net->layers[0];
+        bind_attention(net, &net->layers[i].attention);
+    }
+    return upload_angles(net);
+}
+
+/* The stream after block `layer`. Blocks that share their buffers write it where they read. */
+static struct vkm_buf block_output(const struct vkm_net *net, uint32_t layer)
+{
+    return layer + 1 < net->config.layers ? net->layers[layer + 1].x : net->x_out;
+}
+
+void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens)
+{
+    uint64_t row = net->config.experts * sizeof(uint32_t);
+    struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->weight;
+    vkm_op_embed(rec, embed, tok, net->layers[0].x, net->T, net->config.d_model);
+    for (uint32_t layer = 0; layer < net->config.layers; layer++) {
+        vkm_rec_push(rec, "layer %u", layer);
+        vkm_attention_forward(rec, net, layer);
+        vkm_moe_forward(rec, net, layer, block_output(net, layer),
+                        expert_tokens.bytes ? vkm_buf_slice(expert_tokens, layer * row, row) : expert_tokens);
+        vkm_rec_pop(rec);
+    }
+}
+
+void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, const struct vkm_loss *loss)
+{
+    struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->grad;
+    for (uint32_t layer = net->config.layers; layer-- > 0;) {
+        vkm_rec_push(rec, "layer %u", layer);
+        vkm_moe_backward(rec, net, layer, loss->lbl_coef);
+        vkm_attention_backward(rec, net, layer);
+        vkm_rec_pop(rec);
+    }
+    vkm_op_embed_bwd(rec, embed, tok, net->scratch.dx, net->T, net->config.d_model, net->config.vocab);
+}

@@ -1,0 +1,94 @@
+/* The network: parameters, the activations of a micro-batch, and the recordings of its forward and backward.
+ *
+ *   x = embed[tok];  for each block: x += attention(norm(x)), x += moe(norm(x));  logits = norm(x) head^T */
+#ifndef VKM_NN_NET_H
+#define VKM_NN_NET_H
+
+#include "nn/params.h"
+#include "ops/ops.h"
+
+/* What a block keeps for its backward. A network that is not trainable has one, which all blocks use. */
+struct vkm_layer {
+    struct vkm_buf x;               /* [T,D] the residual stream before attention */
+    struct vkm_buf x_mid;           /* [T,D] and between attention and experts */
+    struct vkm_attention attention; /* qkv, o, lse */
+    struct vkm_routing routing;     /* chosen experts and their rows */
+    struct vkm_buf p;               /* [T,E] gate: logits, then probabilities */
+    struct vkm_buf g;               /* [T,K] weights of the chosen */
+    struct vkm_buf h13;             /* [R,2F] hidden rows before the activation; their gradient in the backward */
+};
+
+/* Buffers that every block overwrites. */
+struct vkm_scratch {
+    struct vkm_buf h;               /* [T,D] normalised input of a half-block */
+    struct vkm_buf act;             /* [R,F] silu(h1) h3; gate-scaled in the backward */
+    struct vkm_buf rows;            /* [R,D] expert outputs; gradients of expert inputs */
+    struct vkm_buf logits;          /* [chunk,V] */
+    struct vkm_buf loss, z_loss;    /* [T] */
+    struct vkm_buf balance;         /* of LBL or SimBal */
+    /* backward only */
+    struct vkm_buf dx;              /* [T,D] gradient of the residual stream */
+    struct vkm_buf dh;              /* [T,D] of a half-block's normalised input; of attention's output */
+    struct vkm_buf dqkv;            /* [T,3D] */
+    struct vkm_buf delta;           /* [T,H] */
+    struct vkm_buf dz;              /* [T,E] */
+    struct vkm_buf dgate;           /* [R,parts] */
+    struct vkm_buf norm;            /* of RMSNorm's backward */
+};
+
+struct vkm_net {
+    struct vkmoe_context *ctx;
+    struct vkmoe_model_config config;
+    uint32_t B, T;                  /* sequences and tokens of a micro-batch */
+    bool trainable;
+
+    struct vkm_params params;
+    struct vkm_layer *layers;       /* [config.layers] */
+    struct vkm_buf x_out;           /* [T,D] after the last block */
+    struct vkm_buf cos, sin;        /* [S, width / 2] rotation angles */
+    struct vkm_scratch scratch;
+    uint32_t logit_rows;            /* tokens in a chunk of logits */
+
+    struct vkm_arena *param_arena, *activation_arena;
+};
+
+/* Plans a network for micro-batches of `batch` sequences: sizes are known (vkm_arena_bytes of its arenas), nothing is
+ * allocated on the device. The configuration has been checked. */
+enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
+                                 bool trainable, struct vkm_net **out);
+/* Allocates it. Parameters are not initialised. */
+enum vkmoe_status vkm_net_commit(struct vkm_net *net);
+/* Accepts NULL. The device must not be using it. */
+void vkm_net_destroy(struct vkm_net *net);
+
+/* How the auxiliary losses enter a micro-batch. */
+struct vkm_loss {
+    float scale;                    /* of the token losses' gradient: 1 / tokens of the step; 0: no gradient */
+    float z_coef;
+    float lbl_coef;                 /* already divided by the step's micro-batches; 0: no LBL */
+    struct vkm_buf loss_sum, z_sum, balance_sum; /* each one f32, added to: see vkm_net_loss */
+};
+
+/* tok [T] u32 -> net->x_out and all that the backward needs; expert_tokens [L,E] u32 += routed rows, or absent */
+void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens);
+/* From x_out and target [T]: loss_sum += loss.scale (or 1) * sum of cross-entropies, z_sum likewise; LBL's to balance_sum.
+ * With scale > 0 also the gradients of head, final_norm and x_out (in scratch.dx). */
+void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf target, const struct vkm_loss *loss);
+/* From scratch.dx: adds to all other gradients. After vkm_net_loss with scale > 0. */
+void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, const struct vkm_loss *loss);
+/* Logits of all tokens of x_out's first sequence: logits [S,V]; needs logit_rows >= S. */
+void vkm_net_logits(struct vkm_rec *rec, const struct vkm_net *net);
+
+/* ---- the halves of a block: attention.c and moe.c ---- */
+
+/* x_mid = x + W_out attention(rope(W_qkv norm(x))) */
+void vkm_attention_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer);
+/* scratch.dx: from the gradient of x_mid to the gradient of x */
+void vkm_attention_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer);
+/* y = x_mid + moe(norm(x_mid)); expert_tokens [E] u32 += routed rows, or absent */
+void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
+                     struct vkm_buf expert_tokens);
+/* scratch.dx: from the gradient of y to the gradient of x_mid */
+void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, float lbl_coef);
+
+#endif

@@ -1,0 +1,68 @@
+#include <math.h>
+
+#include "ops/tiles.h"
+
+void vkm_op_rope(struct vkm_rec *rec, const struct vkm_attention *a, struct vkm_buf x, bool inverse)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    uint32_t wg = vkm_tiles(ctx).flat_wg, T = a->B * a->S;
+    struct vkm_rope_args args = {x.addr, a->cos.addr, a->sin.addr, T, a->S, a->H, a->width, inverse ? -1.0f : 1.0f};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH(inverse ? "rope.bwd" : "rope", VKM_KERNEL_ROPE, wg, args),
+        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)T * a->H * a->width, wg)), .read = {a->cos, a->sin}, .write = {x}});
+}
+
+/* A dispatch of one of the attention kernels; the caller adds what it reads and writes. */
+static struct vkm_dispatch attention(const struct vkmoe_context *ctx, const struct vkm_attention *a, const char *label,
+                                     enum vkm_kernel kernel, const struct vkm_attention_args *args)
+{
+    struct vkm_tiles tiles = vkm_tiles(ctx);
+    uint32_t lanes = 1;
+    while (lanes < tiles.attention_lanes && a->width / 4 % (2 * lanes) == 0)
+        lanes *= 2;
+    uint64_t groups = (uint64_t)vkm_div_up(a->S, tiles.attention_wg / lanes) * a->B * a->H;
+    return (struct vkm_dispatch){
+        .label = label, .kernel = kernel, .args = args, .args_bytes = sizeof *args,
+        .spec = {[0] = tiles.attention_wg, [SPEC_ATTENTION_WIDTH] = a->width / 4, [SPEC_ATTENTION_LANES] = lanes},
+        .spec_count = SPEC_ATTENTION_LANES + 1, .groups = vkm_groups(ctx, groups),
+        .flops = 2ull * a->B * a->H * a->S * a->S * a->width};
+}
+
+static struct vkm_attention_args attention_args(const struct vkm_attention *a)
+{
+    return (struct vkm_attention_args){
+        a->qkv.addr, a->o.addr, a->lse.addr, a->dout.addr, a->delta.addr, a->dqkv.addr, a->B, a->S, a->H,
+        (float)(1 / sqrt((double)a->width))};
+}
+
+void vkm_op_attention(struct vkm_rec *rec, const struct vkm_attention *a)
+{
+    struct vkm_attention_args args = attention_args(a);
+    struct vkm_dispatch forward = attention(vkm_rec_context(rec), a, "attention", VKM_KERNEL_ATTENTION, &args);
+    forward.read[0] = a->qkv;
+    forward.write[0] = a->o;
+    forward.write[1] = a->lse;
+    vkm_rec_dispatch(rec, &forward);
+}
+
+void vkm_op_attention_bwd(struct vkm_rec *rec, const struct vkm_attention *a)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    struct vkm_attention_args args = attention_args(a);
+    struct vkm_dispatch q = attention(ctx, a, "attention.bwd.q", VKM_KERNEL_ATTENTION_BWD_Q, &args);
+    q.read[0] = a->qkv;
+    q.read[1] = a->o;
+    q.read[2] = a->lse;
+    q.read[3] = a->dout;
+    q.write[0] = a->delta;
+    q.write[1] = a->dqkv;
+    vkm_rec_dispatch(rec, &q);
+
+    struct vkm_dispatch kv = attention(ctx, a, "attention.bwd.kv", VKM_KERNEL_ATTENTION_BWD_KV, &args);
+    kv.read[0] = a->qkv;
+    kv.read[1] = a->delta;
+    kv.read[2] = a->lse;
+    kv.read[3] = a->dout;
+    kv.write[0] = a->dqkv;
+    vkm_rec_dispatch(rec, &kv);
+}

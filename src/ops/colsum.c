@@ -1,0 +1,38 @@
+#include "ops/colsum.h"
+#include "ops/tiles.h"
+
+enum { MIN_CHUNK = 64 }; /* so that the scratch's size does not depend on the device */
+
+uint64_t vkm_colsum_scratch(uint32_t rows, uint32_t cols)
+{
+    return (uint64_t)vkm_div_up(rows, MIN_CHUNK) * cols * sizeof(float);
+}
+
+static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struct vkm_buf y, struct vkm_buf s,
+                 struct vkm_buf out, uint32_t rows, uint32_t cols, uint32_t chunk, bool accumulate)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    uint32_t wg = vkm_tiles(ctx).flat_wg;
+    struct vkm_colsum_args args = {x.addr, y.addr, s.addr, out.addr, rows, cols, chunk, accumulate};
+    struct vkm_dispatch dispatch = {
+        VKM_DISPATCH(label, VKM_KERNEL_COLSUM, wg, args),
+        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)vkm_div_up(rows, chunk) * cols, wg)), .read = {x}, .write = {out}};
+    uint32_t reads = 1;
+    if (y.bytes)
+        dispatch.read[reads++] = y;
+    if (s.bytes)
+        dispatch.read[reads++] = s;
+    vkm_rec_dispatch(rec, &dispatch);
+}
+
+void vkm_op_colsum(struct vkm_rec *rec, const char *label, struct vkm_buf x, struct vkm_buf y, struct vkm_buf s,
+                   struct vkm_buf out, struct vkm_buf scratch, uint32_t rows, uint32_t cols, bool accumulate)
+{
+    uint32_t chunk = vkm_tiles(vkm_rec_context(rec)).sum_chunk;
+    struct vkm_buf none = {0};
+    if (chunk < MIN_CHUNK)
+        chunk = MIN_CHUNK;
+    pass(rec, label, x, y, s, scratch, rows, cols, chunk, false);
+    uint32_t chunks = vkm_div_up(rows, chunk);
+    pass(rec, label, scratch, none, none, out, chunks, cols, chunks, accumulate);
+}

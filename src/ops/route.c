@@ -1,0 +1,82 @@
+#include "ops/tiles.h"
+
+void vkm_op_gate(struct vkm_rec *rec, struct vkm_buf z, struct vkm_buf idx, struct vkm_buf g, uint32_t T, uint32_t E,
+                 uint32_t K, bool norm_topk)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    struct vkm_gate_args args = {z.addr, idx.addr, g.addr, T, E, K, norm_topk};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("gate", VKM_KERNEL_GATE, ctx->caps.subgroup, args),
+        .groups = vkm_groups(ctx, T), .write = {z, idx, g}});
+}
+
+void vkm_op_gate_bwd(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf p, struct vkm_buf g,
+                     struct vkm_buf dgate, uint32_t parts, struct vkm_buf dz, bool norm_topk, float lbl_coef)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    uint32_t T = routing->T, E = routing->E, K = routing->K;
+    struct vkm_gate_bwd_args args = {
+        p.addr, routing->idx.addr, g.addr, dgate.addr, routing->row_of.addr, lbl_coef > 0 ? routing->count.addr : 0, dz.addr,
+        T, E, K, parts, norm_topk, (float)((double)lbl_coef * E / ((double)T * T))};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("gate.bwd", VKM_KERNEL_GATE_BWD, ctx->caps.subgroup, args), .groups = vkm_groups(ctx, T),
+        .read = {p, routing->idx, g, dgate, routing->row_of, routing->count}, .write = {dz}});
+}
+
+/* Tiles of all experts' rows: each expert's last may be part empty. */
+static uint64_t most_tiles(const struct vkm_tiles *tiles, const struct vkm_routing *r)
+{
+    return vkm_div_up((uint64_t)r->T * r->K, tiles->bm) + (uint64_t)r->E;
+}
+
+void vkm_routing_reserve(const struct vkmoe_context *ctx, struct vkm_arena *arena, struct vkm_routing *r)
+{
+    struct vkm_tiles tiles = vkm_tiles(ctx);
+    uint64_t R = (uint64_t)r->T * r->K;
+    vkm_arena_reserve(arena, "routing.count", r->E * 4ull, &r->count);
+    vkm_arena_reserve(arena, "routing.offset", (r->E + 1) * 4ull, &r->offset);
+    vkm_arena_reserve(arena, "routing.row_of", R * 4, &r->row_of);
+    vkm_arena_reserve(arena, "routing.token_of", R * 4, &r->token_of);
+    vkm_arena_reserve(arena, "routing.slot_of", R * 4, &r->slot_of);
+    vkm_arena_reserve(arena, "routing.chunks", vkm_div_up(r->T, tiles.route_chunk) * 4ull * r->E, &r->chunk_count);
+    vkm_arena_reserve(arena, "routing.tiles", most_tiles(&tiles, r) * sizeof(struct gemm_tile), &r->tiles);
+    vkm_arena_reserve(arena, "routing.commands", 2 * sizeof(VkDispatchIndirectCommand), &r->commands);
+}
+
+void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_buf total)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    struct vkm_tiles tiles = vkm_tiles(ctx);
+    struct vkm_route_args args = {
+        r->idx.addr, r->chunk_count.addr, r->count.addr, total.addr, r->offset.addr, r->row_of.addr, r->token_of.addr,
+        r->slot_of.addr, r->tiles.addr, r->commands.addr, r->T, r->E, r->K, tiles.route_chunk, tiles.bm,
+        vkm_div_up(r->F, tiles.bn), vkm_div_up(r->D, tiles.bn)};
+    struct vkm_groups pairs = vkm_groups(
+        ctx, vkm_div_up((uint64_t)vkm_div_up(r->T, tiles.route_chunk) * r->E, tiles.flat_wg));
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("route.count", VKM_KERNEL_ROUTE_COUNT, tiles.flat_wg, args), .groups = pairs, .read = {r->idx},
+        .write = {r->chunk_count}});
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("route.scan", VKM_KERNEL_ROUTE_SCAN, tiles.row_wg, args), .groups = {1, 1, 1},
+        .write = {r->chunk_count, r->count, r->offset, r->tiles, r->commands, total}});
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("route.scatter", VKM_KERNEL_ROUTE_SCATTER, tiles.flat_wg, args), .groups = pairs,
+        .read = {r->idx, r->chunk_count}, .write = {r->row_of, r->token_of, r->slot_of}});
+}
+
+void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf rows, struct vkm_buf g,
+                    struct vkm_buf base, struct vkm_buf y, uint32_t D)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    uint32_t wg = vkm_tiles(ctx).flat_wg;
+    struct vkm_combine_args args = {rows.addr, routing->row_of.addr, g.addr, base.addr, y.addr, routing->T, D, routing->K};
+    struct vkm_dispatch dispatch = {
+        VKM_DISPATCH("combine", VKM_KERNEL_COMBINE, wg, args),
+        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)routing->T * D, wg)), .read = {rows, routing->row_of}, .write = {y}};
+    uint32_t reads = 2;
+    if (g.bytes)
+        dispatch.read[reads++] = g;
+    if (base.bytes)
+        dispatch.read[reads++] = base;
+    vkm_rec_dispatch(rec, &dispatch);
+}

@@ -1,0 +1,200 @@
+#include "train/trainer_json.h"
+
+#include <errno.h>
+#include <float.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "nn/config.h"
+
+enum { FORMAT = 1 };
+
+/* One table for both directions. */
+enum kind { COUNT32, COUNT63, SEED, REAL, FLAG, BALANCE };
+
+struct field {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+};
+
+#define FIELD(type, name, kind) {#name, kind, offsetof(struct type, name)}
+static const struct field model_fields[] = {
+    FIELD(vkmoe_model_config, layers, COUNT32),
+    FIELD(vkmoe_model_config, d_model, COUNT32),
+    FIELD(vkmoe_model_config, heads, COUNT32),
+    FIELD(vkmoe_model_config, experts, COUNT32),
+    FIELD(vkmoe_model_config, top_k, COUNT32),
+    FIELD(vkmoe_model_config, d_expert, COUNT32),
+    FIELD(vkmoe_model_config, seq, COUNT32),
+    FIELD(vkmoe_model_config, vocab, COUNT32),
+    FIELD(vkmoe_model_config, rope_theta, REAL),
+    FIELD(vkmoe_model_config, norm_eps, REAL),
+    FIELD(vkmoe_model_config, norm_topk, FLAG),
+};
+static const struct field train_fields[] = {
+    FIELD(vkmoe_train_config, seed, SEED),
+    FIELD(vkmoe_train_config, steps, COUNT32),
+    FIELD(vkmoe_train_config, batch, COUNT32),
+    FIELD(vkmoe_train_config, accum, COUNT32),
+    FIELD(vkmoe_train_config, warmup, COUNT32),
+    FIELD(vkmoe_train_config, lr, REAL),
+    FIELD(vkmoe_train_config, beta1, REAL),
+    FIELD(vkmoe_train_config, beta2, REAL),
+    FIELD(vkmoe_train_config, eps, REAL),
+    FIELD(vkmoe_train_config, weight_decay, REAL),
+    FIELD(vkmoe_train_config, clip, REAL),
+    FIELD(vkmoe_train_config, balance, BALANCE),
+    FIELD(vkmoe_train_config, balance_coef, REAL),
+    FIELD(vkmoe_train_config, z_loss, REAL),
+    FIELD(vkmoe_train_config, log_every, COUNT32),
+    FIELD(vkmoe_train_config, eval_every, COUNT32),
+    FIELD(vkmoe_train_config, save_every, COUNT32),
+};
+static const struct field state_fields[] = {
+    FIELD(vkm_run_state, step, COUNT63),
+    FIELD(vkm_run_state, tokens, COUNT63),
+    FIELD(vkm_run_state, skipped, COUNT63),
+};
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+static const char *const balance_names[] = {
+    [VKMOE_BALANCE_SIMBAL] = "simbal",
+    [VKMOE_BALANCE_LBL] = "lbl",
+    [VKMOE_BALANCE_NONE] = "none",
+};
+
+/* jansson's integers end at 2^63 - 1, so all 64 bits are written as a string of decimal digits. */
+static json_t *write_seed(uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    return json_string(text);
+}
+
+static uint64_t read_seed(struct vkm_json *in, const char *key)
+{
+    const char *text = vkm_json_string(in, key);
+    char *end = NULL;
+    if (!text)
+        return 0;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    vkm_json_require(in, text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0, key,
+                     "a string of decimal digits below 2^64");
+    return value;
+}
+
+static enum vkmoe_balance read_balance(struct vkm_json *in, const char *key)
+{
+    const char *text = vkm_json_string(in, key);
+    for (size_t i = 0; text && i < COUNT(balance_names); i++) {
+        if (strcmp(text, balance_names[i]) == 0)
+            return (enum vkmoe_balance)i;
+    }
+    vkm_json_require(in, false, key, "\"simbal\", \"lbl\" or \"none\"");
+    return VKMOE_BALANCE_SIMBAL;
+}
+
+static json_t *write_fields(const void *from, const struct field *fields, size_t count)
+{
+    json_t *object = json_object();
+    int failed = !object;
+    for (size_t i = 0; i < count && !failed; i++) {
+        const void *at = (const char *)from + fields[i].offset;
+        json_t *value = NULL;
+        switch (fields[i].kind) {
+        case COUNT32: value = json_integer((json_int_t)*(const uint32_t *)at); break;
+        case COUNT63: value = json_integer((json_int_t)*(const uint64_t *)at); break;
+        case SEED: value = write_seed(*(const uint64_t *)at); break;
+        case REAL: value = vkm_json_float(*(const float *)at); break;
+        case FLAG: value = json_boolean(*(const bool *)at); break;
+        case BALANCE: value = json_string(balance_names[*(const enum vkmoe_balance *)at]); break;
+        }
+        failed = json_object_set_new(object, fields[i].name, value);
+    }
+    if (!failed)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+static void read_fields(struct vkm_json *in, void *to, const struct field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *at = (char *)to + fields[i].offset;
+        const char *name = fields[i].name;
+        switch (fields[i].kind) {
+        case COUNT32: *(uint32_t *)at = (uint32_t)vkm_json_uint(in, name, 0, UINT32_MAX); break;
+        case COUNT63: *(uint64_t *)at = vkm_json_uint(in, name, 0, INT64_MAX); break;
+        case SEED: *(uint64_t *)at = read_seed(in, name); break;
+        case REAL: *(float *)at = (float)vkm_json_real(in, name, 0, FLT_MAX); break;
+        case FLAG: *(bool *)at = vkm_json_bool(in, name); break;
+        case BALANCE: *(enum vkmoe_balance *)at = read_balance(in, name); break;
+        }
+    }
+}
+
+enum vkmoe_status vkm_trainer_json_write(const struct vkmoe_log *log, const char *dir,
+                                         const struct vkmoe_model_config *model,
+                                         const struct vkmoe_train_config *train, const struct vkm_run_state *state)
+{
+    json_t *root = write_fields(state, state_fields, COUNT(state_fields));
+    int failed = !root || json_object_set_new(root, "format", json_integer(FORMAT)) ||
+                 json_object_set_new(root, "model", write_fields(model, model_fields, COUNT(model_fields))) ||
+                 json_object_set_new(root, "train", write_fields(train, train_fields, COUNT(train_fields)));
+    char *path = vkm_path_join(dir, "trainer.json");
+    enum vkmoe_status status;
+    if (!failed && path) {
+        status = vkm_json_save(log, path, root);
+    } else {
+        json_decref(root);
+        status = vkm_fail_memory(log);
+    }
+    free(path);
+    return status;
+}
+
+static enum vkmoe_status parse(struct vkm_json *in, struct vkmoe_model_config *model, struct vkmoe_train_config *train,
+                               struct vkm_run_state *state)
+{
+    const struct vkmoe_log prefixed = vkm_json_log(in);
+    uint64_t format = vkm_json_uint(in, "format", 1, INT32_MAX);
+    if (in->status == VKMOE_OK && format > FORMAT)
+        return vkm_fail(in->log, VKMOE_ERROR_FORMAT, "%s: written by a newer vkmoe (format %" PRIu64 "); use that one",
+                        in->path, format);
+    read_fields(in, state, state_fields, COUNT(state_fields));
+    const json_t *root = in->object;
+    if ((in->object = vkm_json_object(in, "model")))
+        read_fields(in, model, model_fields, COUNT(model_fields));
+    in->object = root;
+    if ((in->object = vkm_json_object(in, "train")))
+        read_fields(in, train, train_fields, COUNT(train_fields));
+    if (in->status == VKMOE_OK && vkm_config_check(&prefixed, model, train) != VKMOE_OK)
+        return VKMOE_ERROR_FORMAT;
+    return in->status;
+}
+
+enum vkmoe_status vkm_trainer_json_read(const struct vkmoe_log *log, const char *dir, struct vkmoe_model_config *model,
+                                        struct vkmoe_train_config *train, struct vkm_run_state *state)
+{
+    json_t *root = NULL;
+    char *path = vkm_path_join(dir, "trainer.json");
+    enum vkmoe_status status = path ? vkm_json_load(log, path, &root) : vkm_fail_memory(log);
+    if (status == VKMOE_OK) {
+        struct vkm_json in = {.log = log, .path = path, .object = root};
+        status = parse(&in, model, train, state);
+    }
+    if (status != VKMOE_OK) {
+        *model = (struct vkmoe_model_config){0};
+        *train = (struct vkmoe_train_config){0};
+        *state = (struct vkm_run_state){0};
+    }
+    json_decref(root);
+    free(path);
+    return status;
+}

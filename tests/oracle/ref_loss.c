@@ -1,0 +1,109 @@
+#include "oracle.h"
+
+#include <stdlib.h>
+
+void ref_xent(size_t T, size_t V, const struct num *logits, const uint32_t *target, double zc, double scale,
+              struct num *loss, struct num *zloss, struct num *dlogits)
+{
+    struct num *p = ref_new(V);
+    for (size_t t = 0; t < T; t++) {
+        const struct num *x = logits + t * V;
+        const bool counts = target[t] != REF_IGNORED;
+        const struct num lse = ref_softmax(V, x, p);
+        loss[t] = counts ? num_sub(lse, x[target[t]]) : num_exact(0);
+        if (zloss)
+            zloss[t] = counts ? num_mul(num_exact(zc), num_mul(lse, lse)) : num_exact(0);
+        const struct num stretch = num_add(num_exact(1), num_mul(num_exact(2 * zc), lse));
+        for (size_t v = 0; v < V && dlogits; v++) {
+            struct num d = num_mul(p[v], stretch);
+            if (v == target[t])
+                d = num_sub(d, num_exact(1));
+            dlogits[t * V + v] = counts ? num_mul(num_exact(scale), d) : num_exact(0);
+        }
+    }
+    free(p);
+}
+
+/* Entry (i, j) of W W^T - I */
+static struct num gram(size_t D, const struct num *w, size_t i, size_t j)
+{
+    struct num_sum sum = {0};
+    for (size_t d = 0; d < D; d++)
+        num_sum_mul(&sum, w[i * D + d], w[j * D + d]);
+    return num_sub(num_sum_end(&sum), num_exact(i == j));
+}
+
+struct num ref_simbal(size_t E, size_t D, double coef, const struct num *w, struct num *dw)
+{
+    struct num_sum loss = {0};
+    for (size_t i = 0; i < E; i++) {
+        struct num_sum *rows = calloc(D, sizeof *rows);
+        if (!rows)
+            abort();
+        for (size_t j = 0; j < E; j++) {
+            const struct num g = gram(D, w, i, j);
+            const double sign = (g.v > 0) - (g.v < 0);
+            num_sum_add(&loss, num_abs(g));
+            for (size_t d = 0; d < D; d++) {
+                struct num term = {sign * w[j * D + d].v, w[j * D + d].e};
+                if (fabs(g.v) <= g.e && g.e > 0)
+                    term.e += 2 * fabs(w[j * D + d].v);
+                num_sum_add(&rows[d], term);
+            }
+        }
+        for (size_t d = 0; d < D && dw; d++) {
+            num_sum_scale(&rows[d], 2 * coef);
+            num_sum_add(&rows[d], dw[i * D + d]);
+            dw[i * D + d] = num_sum_end(&rows[d]);
+        }
+        free(rows);
+    }
+    num_sum_scale(&loss, coef);
+    return num_sum_end(&loss);
+}
+
+void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_abs, struct num *mean_square)
+{
+    struct num_sum squares = {0};
+    *max_abs = num_exact(0);
+    for (size_t i = 0; i < E; i++)
+        for (size_t j = 0; j < E; j++) {
+            const struct num g = gram(D, w, i, j);
+            *max_abs = num_max(*max_abs, num_abs(g));
+            num_sum_mul(&squares, g, g);
+        }
+    *mean_square = num_div(num_sum_end(&squares), num_exact((double)(E * E)));
+}
+
+static bool chosen(size_t K, const uint32_t *idx, size_t expert)
+{
+    for (size_t k = 0; k < K; k++)
+        if (idx[k] == expert)
+            return true;
+    return false;
+}
+
+struct num ref_lbl(size_t T, size_t Tg, size_t E, size_t K, const struct num *p, const uint32_t *idx, double coef,
+                   bool topk_only, struct num *dp)
+{
+    const struct num size = num_exact((double)Tg), groups = num_exact((double)(T / Tg));
+    const struct num factor = num_mul(num_exact(coef), num_exact((double)E));
+    struct num_sum loss = {0};
+    for (size_t first = 0; first < T; first += Tg)
+        for (size_t i = 0; i < E; i++) {
+            struct num_sum gate = {0};
+            size_t active = 0;
+            for (size_t t = first; t < first + Tg; t++) {
+                const bool on = chosen(K, idx + t * K, i);
+                active += on;
+                if (on || !topk_only)
+                    num_sum_add(&gate, p[t * E + i]);
+            }
+            const struct num f = num_div(num_exact((double)active), size);
+            num_sum_mul(&loss, f, num_div(num_sum_end(&gate), size));
+            const struct num slope = num_div(num_div(num_mul(factor, f), size), groups);
+            for (size_t t = first; t < first + Tg && dp; t++)
+                dp[t * E + i] = chosen(K, idx + t * K, i) || !topk_only ? slope : num_exact(0);
+        }
+    return num_div(num_mul(factor, num_sum_end(&loss)), groups);
+}

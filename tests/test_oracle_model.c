@@ -1,0 +1,224 @@
+/* The reference's whole model against central differences, and its behaviour at the edges: a fixed choice of experts,
+ * balance losses, ties, groups without rows. */
+#include "cases/cases.h"
+#include "oracle/oracle.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static struct ref_model small(void)
+{
+    return (struct ref_model){.L = 2, .B = 2, .S = 3, .D = 8, .H = 2, .E = 4, .K = 2, .F = 4, .V = 7, .norm_eps = 1e-5f,
+                              .rope_theta = 100, .z_loss = 0.01f, .balance_coef = 0.1f};
+}
+
+static struct num *parameters(const struct ref_model *m, float scale)
+{
+    const size_t n = ref_params_total(m);
+    float *x = calloc(n, sizeof *x);
+    case_fill(x, n, 1, scale);
+    struct num *params = ref_exact_new(x, n);
+    free(x);
+    return params;
+}
+
+static const struct {
+    enum ref_balance balance;
+    bool norm_topk, lbl_topk_only;
+    size_t lbl_group;
+} variants[] = {
+    {REF_BALANCE_NONE, false},       {REF_BALANCE_SIMBAL, false},       {REF_BALANCE_SIMBAL, true},
+    {REF_BALANCE_LBL, false, false}, {REF_BALANCE_LBL, true, false, 3}, {REF_BALANCE_LBL, true, true, 3},
+};
+
+ParameterizedTestParameters(oracle_model, gradient)
+{
+    static size_t indices[CASE_COUNT(variants)];
+    for (size_t i = 0; i < CASE_COUNT(variants); i++)
+        indices[i] = i;
+    return cr_make_param_array(size_t, indices, CASE_COUNT(variants));
+}
+
+/* As in test_oracle.c: allowed are the truncation, seen at twice the step, and the rounding, from the bounds. */
+ParameterizedTest(size_t *index, oracle_model, gradient)
+{
+    struct ref_model m = small();
+    m.balance = variants[*index].balance;
+    m.norm_topk = variants[*index].norm_topk;
+    m.lbl_topk_only = variants[*index].lbl_topk_only;
+    m.lbl_group = variants[*index].lbl_group;
+    const size_t T = m.B * m.S, total = ref_params_total(&m);
+    struct num *params = parameters(&m, 0.4f), *grad = ref_new(total);
+    uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[24];
+    case_fill_indices(tokens, T, 2, (uint32_t)m.V);
+
+    struct ref_model_out out = {.grad = grad, .idx = idx};
+    ref_model_run(&m, params, tokens, targets, NULL, &out);
+    double worst = 0, largest = 0, loosest = 0;
+    for (size_t i = 0; i < total; i += i < total - 7 ? 7 : 1) {
+        const double h = 2e-5, before = params[i].v;
+        double slope[2], noise = grad[i].e * 0x1p-29;
+        for (int twice = 0; twice < 2; twice++) {
+            struct ref_model_out high = {0}, low = {0};
+            params[i].v = before + h * (1 + twice);
+            ref_model_run(&m, params, tokens, targets, idx, &high);
+            params[i].v = before - h * (1 + twice);
+            ref_model_run(&m, params, tokens, targets, idx, &low);
+            slope[twice] = (high.loss.v - low.loss.v) / (2 * h * (1 + twice));
+            noise += (high.loss.e + low.loss.e) * 0x1p-29 / (2 * h);
+        }
+        params[i].v = before;
+        const double off = fabs(slope[0] - grad[i].v), allowed = fabs(slope[1] - slope[0]) + noise;
+        cr_assert_leq(off, allowed, "parameter %zu: gradient %.12g, difference %.12g, allowed %.2g", i, grad[i].v, slope[0],
+                      allowed);
+        worst = fmax(worst, off);
+        loosest = fmax(loosest, allowed);
+        largest = fmax(largest, fabs(grad[i].v));
+    }
+    cr_log_info("gradients to %.3g, off by at most %.2g, at most %.2g allowed", largest, worst, loosest);
+    cr_assert_lt(loosest, 1e-5 * largest);
+    free(params);
+    free(grad);
+}
+
+/* Fixing the choice that was made changes nothing; the sum of the parts is the loss; the layout has no gaps. */
+Test(oracle_model, consistent)
+{
+    struct ref_model m = small();
+    m.balance = REF_BALANCE_SIMBAL;
+    const size_t total = ref_params_total(&m);
+    struct num *params = parameters(&m, 0.4f);
+    const uint32_t tokens[6] = {0, 1, 2, 3, 4, 5}, none[6] = {REF_IGNORED, REF_IGNORED, REF_IGNORED, REF_IGNORED,
+                                                             REF_IGNORED, REF_IGNORED};
+    uint32_t idx[24];
+    struct num logits[2][42], router[2 * 6 * 4];
+    struct ref_model_out free_run = {.idx = idx, .logits = logits[0], .router_logits = router};
+    struct ref_model_out fixed_run = {.logits = logits[1]};
+    ref_model_run(&m, params, tokens, tokens, NULL, &free_run);
+    ref_model_run(&m, params, tokens, tokens, idx, &fixed_run);
+    cr_assert_eq(memcmp(logits[0], logits[1], sizeof logits[0]), 0);
+    cr_assert(ref_topk_admissible(12, 4, 2, router, idx));
+    cr_assert_float_eq(free_run.loss.v, free_run.cross_entropy.v + free_run.z_loss.v + free_run.balance.v, 1e-14);
+    ref_model_run(&m, params, tokens, none, idx, &fixed_run);
+    cr_assert_eq(fixed_run.cross_entropy.v, 0);
+    cr_assert_eq(fixed_run.z_loss.v, 0);
+
+    size_t sum = 0;
+    for (size_t layer = 0; layer < m.L; layer++)
+        for (int id = 0; id < REF_EMBED; sum += ref_param_count(&m, (enum ref_param)id++))
+            cr_assert_eq(ref_param_offset(&m, (enum ref_param)id, layer), sum);
+    for (int id = REF_EMBED; id < REF_PARAM_KINDS; sum += ref_param_count(&m, (enum ref_param)id++))
+        cr_assert_eq(ref_param_offset(&m, (enum ref_param)id, 0), sum, "%s", ref_param_name((enum ref_param)id));
+    cr_assert_eq(sum, total);
+    free(params);
+}
+
+/* The bounds of whole models stay small enough to see a wrong kernel, and the run fast enough to be used everywhere. */
+Test(oracle_model, bounds_stay_useful)
+{
+    for (size_t c = 0; c < CASE_COUNT(case_models); c++) {
+        const struct case_model *s = &case_models[c];
+        const struct ref_model m = {.L = s->L, .B = s->B, .S = s->S, .D = s->D, .H = s->H, .E = s->E, .K = s->K,
+                                    .F = s->F, .V = s->V, .norm_eps = 1e-5f, .rope_theta = 1e4f, .z_loss = 1e-5f,
+                                    .norm_topk = s->norm_topk, .balance = REF_BALANCE_SIMBAL, .balance_coef = 0.1f};
+        const size_t T = m.B * m.S, total = ref_params_total(&m);
+        struct num *params = parameters(&m, 0.4f), *grad = ref_new(total), *logits = ref_new(T * m.V);
+        float *rounded = calloc(total, sizeof *rounded);
+        uint32_t *tokens = calloc(T, sizeof *tokens);
+        case_fill_indices(tokens, T, 3, (uint32_t)m.V);
+        struct ref_model_out out = {.grad = grad, .logits = logits};
+        const clock_t start = clock();
+        ref_model_run(&m, params, tokens, tokens, NULL, &out);
+        const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        for (size_t i = 0; i < total; i++)
+            rounded[i] = (float)grad[i].v;
+        const struct ref_check check = ref_compare(rounded, grad, total);
+        cr_log_info("model %zu: loss %.4f +- %.1g, gradients' widest bound %.1g of the largest, %.3f s", c, out.loss.v,
+                    out.loss.e, check.weakest, seconds);
+        cr_assert(ref_ok(&check));
+        cr_assert_lt(check.weakest, 0.01);
+        cr_assert_lt(out.loss.e, 1e-3 * out.loss.v);
+        free(params);
+        free(grad);
+        free(logits);
+        free(rounded);
+        free(tokens);
+    }
+}
+
+Test(oracle_model, top_k)
+{
+    static const float scores[2][5] = {{1, 3, 3, 0, 3}, {0, 0, 0, 0, 0}};
+    static const uint32_t want[2][3] = {{1, 2, 4}, {0, 1, 2}}, reversed[3] = {2, 1, 4}, repeated[3] = {1, 1, 2};
+    uint32_t idx[6], all[5];
+    struct num *z = ref_exact_new(scores[0], 10);
+    ref_topk(2, 5, 3, z, idx);
+    cr_assert_eq(memcmp(idx, want, sizeof want), 0);
+    cr_assert(ref_topk_admissible(2, 5, 3, z, idx));
+    cr_assert_not(ref_topk_admissible(1, 5, 3, z, reversed));
+    z[1].e = 1e-6;
+    cr_assert(ref_topk_admissible(1, 5, 3, z, reversed), "a tie that the bound leaves open");
+    cr_assert_not(ref_topk_admissible(1, 5, 3, z, repeated));
+    ref_topk(1, 5, 5, z, all);
+    cr_assert_eq(all[3], 0);
+    cr_assert_eq(all[4], 3);
+    free(z);
+
+    /* One expert: its weight is 1, renormalised or not, and nothing pulls at its score. */
+    struct num one = num_exact(0.25), p, g, dz, dg = num_exact(3);
+    uint32_t expert;
+    ref_gate(1, 1, 1, false, false, &one, &p, &expert, &g);
+    cr_assert_eq(expert, 0);
+    cr_assert_eq(g.v, 1);
+    ref_gate_backward(1, 1, 1, true, &one, &expert, &dg, NULL, &dz);
+    cr_assert_eq(dz.v, 0);
+}
+
+Test(oracle_model, dispatch)
+{
+    for (size_t c = 0; c < CASE_COUNT(case_groupeds); c++) {
+        const struct case_grouped *s = &case_groupeds[c];
+        const size_t R = (size_t)s->T * s->top_k;
+        uint32_t *all = calloc(4 * R + 2 * s->E + 1, sizeof *all);
+        uint32_t *idx = all, *row_of = idx + R, *token_of = row_of + R, *slot_of = token_of + R, *counts = slot_of + R;
+        uint32_t *offset = counts + s->E;
+        case_route(s->routing, s->T, s->E, s->top_k, c, idx);
+        ref_dispatch(s->T, s->E, s->top_k, idx, counts, offset, row_of, token_of, slot_of);
+        cr_assert_eq(offset[s->E], R);
+        if (s->routing == CASE_EMPTY)
+            cr_assert_eq(counts[s->E / 2], 0);
+        if (s->routing == CASE_ONE)
+            cr_assert_eq(counts[s->E - 1], s->T);
+        for (size_t e = 0; e < s->E; e++)
+            for (size_t r = offset[e]; r < offset[e + 1]; r++) {
+                cr_assert_eq(idx[slot_of[r]], e);
+                cr_assert_eq(row_of[slot_of[r]], r);
+                cr_assert_eq(token_of[r], slot_of[r] / s->top_k);
+                cr_assert(r == offset[e] || token_of[r] > token_of[r - 1], "distinct experts of a token, stable");
+            }
+        free(all);
+    }
+}
+
+Test(oracle_model, compare)
+{
+    const struct num want[3] = {{1, 1e-6}, {2, 0}, {-3, 1e-6}};
+    float got[3] = {1, 2, -3};
+    struct ref_check c = ref_compare(got, want, 3);
+    cr_assert(ref_ok(&c));
+    cr_assert_eq(c.ratio, 0);
+    got[2] = -3.000002f;
+    c = ref_compare(got, want, 3);
+    cr_assert_not(ref_ok(&c));
+    cr_assert_eq(c.index, 2);
+    got[1] = 2.0000002f;
+    c = ref_compare(got, want, 3);
+    cr_assert_eq(c.index, 1, "an exact value has no room");
+    got[0] = NAN;
+    c = ref_compare(got, want, 3);
+    cr_assert_eq(c.bad, 1);
+    cr_assert_not(ref_ok(&c));
+}

@@ -1,0 +1,8 @@
+#ifndef VKMOE_TOOLS_COMMANDS_H
+#define VKMOE_TOOLS_COMMANDS_H
+
+#include "options.h"
+
+extern const struct command command_devices, command_train, command_eval, command_generate;
+
+#endif

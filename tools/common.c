@@ -1,0 +1,150 @@
+#include "common.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "live.h"
+
+const char *program = "vkmoe";
+
+static char prefix[32] = "vkmoe";
+
+void messages_begin(const char *command)
+{
+    snprintf(prefix, sizeof prefix, "vkmoe %s", command);
+}
+
+void message(const char *format, ...)
+{
+    va_list arguments;
+    live_clear();
+    fflush(stdout);
+    va_start(arguments, format);
+    fprintf(stderr, "%s: ", prefix);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+static void log_important(void *user, enum vkmoe_log_level level, const char *line)
+{
+    (void)user;
+    if (level == VKMOE_LOG_ERROR)
+        message("%s", line);
+    else if (level == VKMOE_LOG_WARNING)
+        message("warning: %s", line);
+}
+
+static void log_all(void *user, enum vkmoe_log_level level, const char *line)
+{
+    if (level == VKMOE_LOG_ERROR || level == VKMOE_LOG_WARNING)
+        log_important(user, level, line);
+    else
+        message("%s", line);
+}
+
+struct vkmoe_log library_log(bool verbose)
+{
+    return (struct vkmoe_log){ .fn = verbose ? log_all : log_important };
+}
+
+/* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe; NULL where there is no home. */
+static char *cache_directory(void)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const bool standard = cache && cache[0] == '/';
+    if (!standard && (!home || home[0] != '/'))
+        return NULL;
+    const char *base = standard ? cache : home, *rest = standard ? "/vkmoe" : "/.cache/vkmoe";
+    const size_t size = strlen(base) + strlen(rest) + 1;
+    char *path = malloc(size);
+    if (path)
+        snprintf(path, size, "%s%s", base, rest);
+    return path;
+}
+
+struct vkmoe_context *open_context(const struct common_options *options)
+{
+    const char *device = options->device ? options->device : getenv("VKMOE_DEVICE");
+    char *cache_dir = cache_directory();
+    struct vkmoe_context *ctx = NULL;
+    vkmoe_context_create(&(struct vkmoe_context_desc){
+        .log = library_log(options->verbose),
+        .device = device && *device ? device : NULL,
+        .cache_dir = cache_dir,
+        .profile_path = options->profile,
+        .validate = options->validate,
+    }, &ctx);
+    free(cache_dir);
+    return ctx;
+}
+
+int close_context(struct vkmoe_context *ctx, int status)
+{
+    const uint64_t complaints = ctx ? vkmoe_context_validation_messages(ctx) : 0;
+    vkmoe_context_destroy(ctx);
+    if (complaints == 0 || status != EXIT_OK)
+        return status;
+    message("%" PRIu64 " validation messages", complaints);
+    return EXIT_FAILED;
+}
+
+int exit_status(enum vkmoe_status status)
+{
+    if (status == VKMOE_OK)
+        return EXIT_OK;
+    return status == VKMOE_ERROR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
+}
+
+void print_quoted(const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+,:=@%";
+    if (*text && !text[strspn(text, plain)]) {
+        fputs(text, stdout);
+        return;
+    }
+    putchar('\'');
+    for (; *text; text++)
+        fputs(*text == '\'' ? "'\\''" : (const char[]){ *text, 0 }, stdout);
+    putchar('\'');
+}
+
+const char *format_bytes(char text[16], uint64_t bytes)
+{
+    static const char units[][4] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1024.0 && unit < 6) {
+        value /= 1024.0;
+        unit++;
+    }
+    snprintf(text, 16, "%.*f %s", unit > 0 && value < 100.0 ? 1 : 0, value, units[unit]);
+    return text;
+}
+
+const char *format_count(char text[16], double count)
+{
+    static const char units[] = { 0, 'k', 'M', 'G', 'T' };
+    size_t unit = 0;
+    while (count >= 999.5 && unit < 4) {
+        count /= 1000.0;
+        unit++;
+    }
+    snprintf(text, 16, "%.*f%.1s", unit > 0 ? (count < 10.0 ? 2 : count < 100.0 ? 1 : 0) : 0, count, &units[unit]);
+    return text;
+}
+
+const char *format_seconds(char text[16], double seconds)
+{
+    const unsigned whole = seconds < 3.6e6 ? (unsigned)(seconds + 0.5) : 3600000u;
+    if (seconds < 59.95)
+        snprintf(text, 16, "%.1fs", seconds);
+    else if (whole < 3600)
+        snprintf(text, 16, "%um%02us", whole / 60, whole % 60);
+    else
+        snprintf(text, 16, "%uh%02um", whole / 3600, whole / 60 % 60);
+    return text;
+}

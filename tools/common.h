@@ -1,0 +1,63 @@
+/* What the subcommands share: messages, the context, and reading the environment. */
+#ifndef VKMOE_TOOLS_COMMON_H
+#define VKMOE_TOOLS_COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <vkmoe/vkmoe.h>
+
+#include "options.h"
+
+enum exit_status { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* Flags of every subcommand that opens a device; the first member of its values. */
+struct common_options {
+    const char *device, *profile;
+    bool validate, verbose;
+};
+
+/* Rows for the table of a subcommand whose values have a member `common`. */
+#define COMMON_OPTIONS(values)                                                                                         \
+    { .name = "device", .type = OPTION_TEXT, .offset = offsetof(values, common.device), .value = "WHICH",              \
+      .otherwise = "$VKMOE_DEVICE, else the first usable",                                                             \
+      .help = "index, part of the name, or UUID: see 'vkmoe devices'" },                                               \
+    { .name = "profile", .type = OPTION_TEXT, .offset = offsetof(values, common.profile), .value = "FILE",             \
+      .otherwise = "none", .help = "write a Chrome/Perfetto trace of the device's work; slows it down" },              \
+    { .name = "validate", .type = OPTION_SWITCH, .offset = offsetof(values, common.validate), .otherwise = "off",      \
+      .help = "turn on the Vulkan validation layers; a message from them is a failure" },                              \
+    { .name = "verbose", .type = OPTION_SWITCH, .offset = offsetof(values, common.verbose), .otherwise = "off",        \
+      .help = "print what the library has to tell, too" }
+
+/* How vkmoe was called, for commands that are printed as advice. */
+extern const char *program;
+
+/* Messages begin with "vkmoe NAME: " from now on. */
+void messages_begin(const char *command);
+
+/* Writes one line to stderr. */
+__attribute__((format(printf, 1, 2))) void message(const char *format, ...);
+
+/* The library's messages to stderr: errors and warnings, and with verbose the rest. */
+struct vkmoe_log library_log(bool verbose);
+
+/* Opens the device that options and environment ask for; NULL after a message. */
+struct vkmoe_context *open_context(const struct common_options *options);
+
+/* Destroys the context, which may be NULL. Returns status, or EXIT_FAILED where the validation layers complained. */
+int close_context(struct vkmoe_context *ctx, int status);
+
+/* What a failure of the library means as an exit status: an argument that it refused is a usage error. */
+int exit_status(enum vkmoe_status status);
+
+/* Prints text to stdout so that a shell reads it as one word. */
+void print_quoted(const char *text);
+
+/* text is a buffer that is returned. Bytes in the largest binary unit that leaves a number of at least 1. */
+const char *format_bytes(char text[16], uint64_t bytes);
+/* 1234567 as "1.23M". */
+const char *format_count(char text[16], double count);
+/* Seconds as "1h02m", "3m07s" or "4.2s". */
+const char *format_seconds(char text[16], double seconds);
+
+#endif

@@ -1,0 +1,224 @@
+#!/usr/bin/env bash
+# Installs what building and running vkmoe takes, and says what it does. Does nothing where all of it is there.
+#
+#   tools/setup.sh            Debian and Ubuntu: installs what is missing with apt-get (through sudo, if not root).
+#                             Debian 12: Mesa's Vulkan drivers from bookworm-backports, which are several times as fast.
+#                             Other systems: names the packages.
+#   tools/setup.sh --check    only prints what is missing; status 1 if anything is
+#   tools/setup.sh --tests    also fetches the software drivers that tools/test.sh runs on, into
+#                             ${XDG_CACHE_HOME:-~/.cache}/vkmoe/drivers
+
+# apt-get expands the $(...) of its formats itself.
+# shellcheck disable=SC2016
+set -euo pipefail
+
+packages=(meson ninja-build gcc libc6-dev pkg-config glslang-tools libvulkan-dev libvulkan1 libjansson-dev
+          libcriterion-dev vulkan-validationlayers mesa-vulkan-drivers)
+drivers=${XDG_CACHE_HOME:-$HOME/.cache}/vkmoe/drivers
+check=no tests=no lists_fresh=no
+
+say() { echo "setup: $*"; }
+complain() { echo "setup: $*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        complain "this needs root: run '$*' as root, or install sudo"
+        return 1
+    fi
+}
+
+update_lists() {
+    [ "$lists_fresh" = yes ] && return
+    say "reading the package lists"
+    as_root apt-get -qq update || complain "some package lists could not be read; going on with what is there"
+    lists_fresh=yes
+}
+
+install_packages() {
+    say "installing $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+}
+
+# Version of an installed package, or nothing.
+installed() {
+    dpkg-query -W -f='${db:Status-Abbrev} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^.i *//p' | head -n 1
+}
+
+missing_packages() {
+    local package
+    for package in "${packages[@]}"; do
+        [ -n "$(installed "$package")" ] || echo "$package"
+    done
+}
+
+# Debian 12's own Mesa counts as missing: 22.3 where backports have 25.0.
+mesa_is_old() {
+    local version
+    version=$(installed mesa-vulkan-drivers)
+    [ "$codename" = bookworm ] && { [ -z "$version" ] || dpkg --compare-versions "$version" lt 24; }
+}
+
+backports_configured() {
+    apt-get indextargets --format '$(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+        grep -qx 'bookworm-backports main'
+}
+
+# Adds bookworm-backports from the place, and with the key, that the system takes bookworm from.
+add_backports() {
+    local entry uri source key list=/etc/apt/sources.list.d/vkmoe-backports.sources
+    entry=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI) $(SOURCESENTRY)' \
+        'Created-By: Packages' | grep '^bookworm main ' | head -n 1)
+    read -r _ _ uri source <<<"$entry"
+    [ -n "$uri" ] || return 1
+    key=$(sed -nE 's/^[^#]*[Ss]igned-[Bb]y[:=] *(\/[^] ]+).*/\1/p' "${source%:*}" | head -n 1)
+    say "adding bookworm-backports from the system's own source, in $list"
+    {
+        printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\nComponents: main\n' "$uri"
+        [ -z "$key" ] || printf 'Signed-By: %s\n' "$key"
+    } | as_root tee "$list" >/dev/null
+    as_root apt-get -qq update || true
+    if apt-cache madison mesa-vulkan-drivers | grep -q bookworm-backports/; then
+        return 0
+    fi
+    as_root rm -f "$list"
+    as_root apt-get -qq update || true
+    return 1
+}
+
+install_mesa() {
+    update_lists
+    if { backports_configured || add_backports; } &&
+        install_packages -t bookworm-backports mesa-vulkan-drivers; then
+        return
+    fi
+    complain "bookworm-backports cannot be had; Debian 12's own Mesa works, but its software driver is slow"
+    [ -n "$(installed mesa-vulkan-drivers)" ] || install_packages mesa-vulkan-drivers
+}
+
+# unpack PACKAGE DIRECTORY: a package's files without installing it.
+unpack() {
+    local archive
+    update_lists
+    say "fetching $1 (unpacked below $drivers, not installed)"
+    (cd "$2" && apt-get -qq download "$1" 2>/dev/null) || return 1
+    archive=$(find "$2" -name '*.deb' | head -n 1)
+    [ -n "$archive" ] && dpkg -x "$archive" "$2/files"
+}
+
+# driver NAME PACKAGE LIBRARY API_VERSION: leaves $drivers/NAME.json and the library beside it.
+driver() {
+    local name=$1 package=$2 library=$3 api=$4 work found
+    if [ -e "$drivers/$name.json" ] && [ -e "$drivers/$name/$library" ]; then
+        return
+    fi
+    mkdir -p "$drivers/$name"
+    work=$(mktemp -d)
+    if unpack "$package" "$work" && found=$(find "$work/files" -name "$library" | head -n 1) && [ -n "$found" ]; then
+        mv "$found" "$drivers/$name/$library"
+        printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "%s"}}\n' \
+            "$drivers/$name/$library" "$api" >"$drivers/$name.json"
+    else
+        complain "$package cannot be had here; the tests do without it"
+        rmdir "$drivers/$name"
+    fi
+    rm -rf "$work"
+}
+
+# The packages' own ICD files state older Vulkan versions, for which the loader would not offer 1.3.
+test_drivers() {
+    local own
+    driver swiftshader chromium-common libvk_swiftshader.so 1.3.0
+    [ "$codename" = bookworm ] || return 0
+    own=$(apt-cache madison mesa-vulkan-drivers | awk -F' *[|] *' '$3 !~ /backports/ { print $2; exit }')
+    driver lavapipe22 "mesa-vulkan-drivers${own:+=$own}" libvulkan_lvp.so 1.3.230
+    if [ -e "$drivers/lavapipe22.json" ] && ldd "$drivers/lavapipe22/libvulkan_lvp.so" | grep -q 'libLLVM.*not found'; then
+        update_lists
+        install_packages libllvm15
+    fi
+}
+
+check_versions() {
+    local version
+    version=$(meson --version)
+    case $version in
+    0.*) complain "meson $version is too old: 1.0 is needed; install a newer one, for example with pipx"; return 1 ;;
+    esac
+    pkg-config --atleast-version=1.3.239 vulkan ||
+        { complain "the Vulkan headers are too old: 1.3.239 is needed; install newer ones"; return 1; }
+}
+
+debian() {
+    local missing
+    mapfile -t missing < <(missing_packages)
+    if mesa_is_old; then
+        missing=("${missing[@]/mesa-vulkan-drivers/}" "mesa-vulkan-drivers (from bookworm-backports)")
+    fi
+    if [ "$check" = yes ]; then
+        for package in "${missing[@]}"; do
+            [ -z "$package" ] || echo "missing: $package"
+        done
+        [ ${#missing[@]} -eq 0 ]
+        return
+    fi
+    if mesa_is_old; then
+        install_mesa
+        mapfile -t missing < <(missing_packages)
+    fi
+    if [ ${#missing[@]} -gt 0 ]; then
+        update_lists
+        install_packages "${missing[@]}"
+    fi
+    [ "$tests" = no ] || test_drivers
+    check_versions
+}
+
+other_system() {
+    local tool module missing=()
+    for tool in meson ninja cc pkg-config glslangValidator; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    for module in vulkan jansson criterion; do
+        pkg-config --exists "$module" 2>/dev/null || missing+=("$module (development files)")
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        [ "$check" = yes ] || check_versions
+        return
+    fi
+    printf 'missing: %s\n' "${missing[@]}"
+    cat <<'END'
+Install them with your package manager, besides a Vulkan driver for your GPU (or Mesa's software driver):
+  Fedora    meson ninja-build gcc pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel criterion-devel
+            vulkan-validation-layers mesa-vulkan-drivers
+  Arch      meson ninja gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson criterion
+            vulkan-validation-layers vulkan-swrast
+  openSUSE  meson ninja gcc pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel criterion-devel
+            vulkan-validationlayers libvulkan_lvp
+Criterion and the validation layers are for the tests alone.
+END
+    return 1
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --check) check=yes ;;
+    --tests) tests=yes ;;
+    --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) complain "no flag $1; there are --check and --tests"; exit 2 ;;
+    esac
+    shift
+done
+
+ID='' ID_LIKE='' VERSION_CODENAME=''
+# shellcheck disable=SC1091
+[ ! -r /etc/os-release ] || . /etc/os-release
+codename=$VERSION_CODENAME
+[ "$ID" = debian ] || [ "$codename" != bookworm ] || codename="$ID-bookworm"
+
+case " $ID $ID_LIKE " in
+*" debian "* | *" ubuntu "*) debian ;;
+*) other_system ;;
+esac

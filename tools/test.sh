@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs all tests with the Vulkan validation layers on: on Mesa's software driver
+# (lavapipe), on Debian 12's older one and on SwiftShader, then on lavapipe once more built with AddressSanitizer and
+# UndefinedBehaviorSanitizer. The last line sums it up: "N passed, N failed".
+#
+#   tools/test.sh             everything; a driver that cannot be had is left out, and said so
+#   tools/test.sh --all       the same, but a driver that cannot be had is a failure
+#   tools/test.sh --quick     lavapipe alone, without the sanitizers
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=no all=no
+for flag in "$@"; do
+    case $flag in
+    --quick) quick=yes ;;
+    --all) all=yes ;;
+    --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "test: no flag $flag; there are --all and --quick" >&2; exit 2 ;;
+    esac
+done
+
+drivers=${XDG_CACHE_HOME:-$HOME/.cache}/vkmoe/drivers # where setup.sh --tests leaves them
+passed=0 failed=0
+
+# build DIRECTORY OPTION...
+build() {
+    local dir=$1
+    shift
+    echo "== building in $dir"
+    if [ -e "$dir/build.ninja" ]; then
+        meson configure "$dir" "$@"
+    else
+        meson setup "$dir" "$@" >/dev/null
+    fi
+    ninja -C "$dir" --quiet
+}
+
+# Sums the closing lines of the test programs in meson's log. A program that failed without saying how is one failure,
+# and so is each leak: LeakSanitizer reports after Criterion has called a test passed.
+count() {
+    python3 - "$1/meson-logs/testlog.json" <<'END'
+import json, re, sys
+passed = failed = 0
+for line in open(sys.argv[1], encoding="utf-8"):
+    test = json.loads(line)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", test.get("stdout", "") + "\n" + test.get("stderr", ""))
+    ok = test["result"] in ("OK", "SKIP")
+    bad = 0
+    for match in re.finditer(r"Passing: (\d+) \| Failing: (\d+) \| Crashing: (\d+)", text):
+        passed += int(match[1])
+        bad += int(match[2]) + int(match[3])
+    for match in re.finditer(r"^(\d+) passed, (\d+) failed$", text, re.M):
+        passed += int(match[1])
+        bad += int(match[2])
+    for leak in re.finditer(r"ERROR: LeakSanitizer.*?^SUMMARY", text, re.M | re.S):
+        bad += 1
+        print(f"{test['name']}: {leak[0]}", file=sys.stderr)
+    failed += bad if bad or ok else 1
+print(passed, failed)
+END
+}
+
+# run_tests NAME DIRECTORY ICD
+run_tests() {
+    local name=$1 dir=$2 icd=$3 start=$SECONDS good bad
+    echo "== tests on $name"
+    rm -f "$dir/meson-logs/testlog.json"
+    VK_ICD_FILENAMES=$icd VK_DRIVER_FILES=$icd VKMOE_VALIDATE=1 VKMOE_REQUIRE_DEVICE=1 \
+        meson test -C "$dir" --no-rebuild --print-errorlogs --timeout-multiplier "${4:-1}" || true
+    if ! read -r good bad < <(count "$dir"); then
+        good=0 bad=1
+    fi
+    passed=$((passed + good)) failed=$((failed + bad))
+    echo "== $name: $good passed, $bad failed in $((SECONDS - start)) s"
+}
+
+tools/setup.sh --tests
+
+lavapipe=$(find /usr/share/vulkan/icd.d /usr/local/share/vulkan/icd.d -name 'lvp_icd*.json' 2>/dev/null | head -n 1)
+if [ -z "$lavapipe" ]; then
+    echo "test: Mesa's software driver (lvp_icd.json) is not installed; see tools/setup.sh --check" >&2
+    exit 1
+fi
+
+build build-test -Dtests=enabled -Dwerror=true
+run_tests lavapipe build-test "$lavapipe"
+if [ "$quick" = no ]; then
+    for name in lavapipe22 swiftshader; do
+        if [ -e "$drivers/$name.json" ]; then
+            run_tests "$name" build-test "$drivers/$name.json"
+        else
+            echo "== not tested on $name: its driver could not be had"
+            [ "$all" = no ] || failed=$((failed + 1))
+        fi
+    done
+    build build-asan -Dtests=enabled -Dwerror=true -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+        -Db_lundef=false
+    ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 \
+        run_tests "lavapipe, with sanitizers" build-asan "$lavapipe" 4
+fi
+
+echo "$SECONDS s in all"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,140 @@
+#include "train.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "common.h"
+#include "live.h"
+
+void print_device(const struct vkmoe_device_info *device)
+{
+    printf("device      %s (%s)\n", device->name, device->driver);
+}
+
+void print_data(const struct vkmoe_data_info *data)
+{
+    char train[16], valid[16];
+    printf("data        %s tokens to train on, %s held out, from %" PRIu64 " file%s",
+           format_count(train, (double)data->train_tokens), format_count(valid, (double)data->valid_tokens),
+           data->files, data->files == 1 ? "" : "s");
+    if (data->files_skipped > 0)
+        printf(" (%" PRIu64 " skipped: not text)", data->files_skipped);
+    putchar('\n');
+}
+
+void print_model(const struct vkmoe_model_config *model, const struct vkmoe_train_config *train,
+                 const struct vkmoe_estimate *estimate)
+{
+    char a[16], b[16], c[16], d[16], e[16];
+    const uint32_t accum = train->accum > 0 ? train->accum : 1;
+    printf("model       %" PRIu32 " layers of width %" PRIu32 ", %" PRIu32 " heads, %" PRIu32 " experts of width %"
+           PRIu32 ", %" PRIu32 " active\n", model->layers, model->d_model, model->heads, model->experts,
+           model->d_expert, model->top_k);
+    printf("parameters  %s in all, %s active for a token\n", format_count(a, (double)estimate->params_total),
+           format_count(b, (double)estimate->params_active));
+    printf("step        %" PRIu32 " x %" PRIu32 " contexts of %" PRIu32 " tokens; %" PRIu32 " steps\n", accum,
+           train->batch, model->seq, train->steps);
+    printf("memory      parameters and optimizer %s + activations %s + staging %s = %s of %s\n",
+           format_bytes(a, estimate->param_bytes), format_bytes(b, estimate->activation_bytes),
+           format_bytes(c, estimate->staging_bytes), format_bytes(d, estimate->total_bytes),
+           format_bytes(e, estimate->available_bytes));
+}
+
+/* Rows of the busiest expert over the mean of its layer, averaged over the layers: 1 is perfect balance. */
+static double load_spread(const struct vkmoe_step_report *report)
+{
+    double sum = 0.0;
+    for (uint32_t l = 0; l < report->layers; l++) {
+        const uint32_t *rows = report->expert_tokens + (size_t)l * report->experts;
+        double total = 0.0, most = 0.0;
+        for (uint32_t e = 0; e < report->experts; e++) {
+            total += rows[e];
+            most = fmax(most, rows[e]);
+        }
+        sum += total > 0.0 ? most * report->experts / total : 1.0;
+    }
+    return report->layers > 0 ? sum / report->layers : 1.0;
+}
+
+static void format_step(char line[192], const struct progress *p, const struct vkmoe_step_report *report)
+{
+    char speed[16], left[16], validation[32] = "";
+    const double done = (double)(report->step - p->first_step), elapsed = clock_seconds() - p->started;
+    const double to_go = report->step < p->steps ? (double)(p->steps - report->step) : 0.0;
+    if (!isnan(p->validation))
+        snprintf(validation, sizeof validation, "  validation %.4f", p->validation);
+    snprintf(line, 192, "step %" PRIu64 "/%" PRIu64 "  %s tokens/s  loss %.4f%s  load max/mean %.2f  %s left",
+             report->step, p->steps, format_count(speed, report->tokens_per_second), report->loss, validation,
+             load_spread(report), format_seconds(left, done > 0.0 ? elapsed / done * to_go : 0.0));
+}
+
+void print_live(const struct progress *p, const struct vkmoe_step_report *report)
+{
+    char line[192];
+    if (p->quiet || !p->terminal || report->step == 0)
+        return;
+    format_step(line, p, report);
+    live_show(line);
+}
+
+void print_step(const struct progress *p, const struct vkmoe_step_report *report)
+{
+    char line[192];
+    if (p->quiet || report->step == 0)
+        return;
+    format_step(line, p, report);
+    live_clear();
+    puts(line);
+    fflush(stdout);
+}
+
+static void print_load(const struct progress *p, const struct vkmoe_step_report *report)
+{
+    static const char bars[][4] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
+    printf("load of the experts over the last %" PRIu64 " steps, a bar each; half height is an even share\n",
+           p->load_steps);
+    for (uint32_t l = 0; l < report->layers; l++) {
+        const uint64_t *rows = p->load + (size_t)l * report->experts;
+        double total = 0.0, most = 0.0, least = INFINITY;
+        for (uint32_t e = 0; e < report->experts; e++) {
+            total += (double)rows[e];
+            most = fmax(most, (double)rows[e]);
+            least = fmin(least, (double)rows[e]);
+        }
+        const double mean = total > 0.0 ? total / report->experts : 1.0;
+        printf("  layer %-3" PRIu32 " ", l);
+        for (uint32_t e = 0; e < report->experts; e++) {
+            const double eighths = fmin(fmax((double)rows[e] / mean * 4.0 + 0.5, 1.0), 8.0);
+            fputs(bars[(size_t)eighths - 1], stdout);
+        }
+        printf("  least %.2f, most %.2f of an even share\n", least / mean, most / mean);
+    }
+}
+
+void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir)
+{
+    char time[16];
+    live_clear();
+    if (report->skipped_total > 0)
+        message("warning: %" PRIu64 " steps were skipped: their loss or gradient was not finite; try a smaller --lr",
+                report->skipped_total);
+    if (p->quiet)
+        return;
+    putchar('\n');
+    if (!isnan(p->first_loss))
+        printf("before      validation loss %.4f nats per token\n", p->first_loss);
+    printf("after       validation loss %.4f nats per token, perplexity %.3f, %.3f bits per byte\n", p->validation,
+           exp(p->validation), p->validation / log(2.0));
+    printf("time        %s for %" PRIu64 " steps\n", format_seconds(time, clock_seconds() - p->started),
+           p->steps - p->first_step);
+    if (p->load_steps > 0)
+        print_load(p, report);
+    fputs("model       ", stdout);
+    print_quoted(dir);
+    fputs("\nsample      ", stdout);
+    print_quoted(program);
+    fputs(" generate --model ", stdout);
+    print_quoted(dir);
+    puts(" --prompt Once");
+}
