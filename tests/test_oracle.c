@@ -1,4 +1,5 @@
-/* Every backward of the reference against central differences of its forward. */
+/* Every backward of the reference against central differences of its forward, and the bounds of both against what f32
+ * makes of the same formulas. */
 #include "cases/cases.h"
 #include "oracle/oracle.h"
 
@@ -308,11 +309,22 @@ ParameterizedTestParameters(oracle, gradient)
     return cr_make_param_array(size_t, index, count);
 }
 
-/* The truncation of a central difference is f''' h^2 / 6: a third of the distance to that of twice the step. */
-ParameterizedTest(size_t *index, oracle, gradient)
+ParameterizedTestParameters(oracle, bounds)
 {
-    const struct op *op = &ops[*index];
+    size_t *index;
+    const size_t count = op_params(&index);
+    return cr_make_param_array(size_t, index, count);
+}
+
+/* An operation with its numbers: inputs, outputs, their gradients. */
+struct instance {
+    const struct op *op;
     struct num *x[PARTS], *y[PARTS], *dy[PARTS], *dx[PARTS];
+};
+
+static struct instance make(const struct op *op)
+{
+    struct instance in = {.op = op};
     float tables[2 * S * D / H / 2];
     ref_rope_tables(S, D / H, 100, tables, tables + S * D / H / 2);
     for (size_t i = 0; i < S * D / H / 2; i++) {
@@ -321,33 +333,82 @@ ParameterizedTest(size_t *index, oracle, gradient)
     }
     ref_dispatch(T, E, K, idx, counts, offset, row_of, token_of, slot_of);
     for (size_t part = 0; part < PARTS; part++) {
-        x[part] = filled(op->in[part], 10 + part);
-        dx[part] = ref_new(op->in[part]);
-        y[part] = ref_new(op->out[part]);
-        dy[part] = filled(op->out[part], 20 + part);
+        in.x[part] = filled(op->in[part], 10 + part);
+        in.dx[part] = ref_new(op->in[part]);
+        in.y[part] = ref_new(op->out[part]);
+        in.dy[part] = filled(op->out[part], 20 + part);
     }
-    op->forward(x, y);
-    op->backward(x, dy, dx);
+    op->forward(in.x, in.y);
+    op->backward(in.x, in.dy, in.dx);
+    return in;
+}
+
+static void unmake(struct instance *in)
+{
+    for (size_t part = 0; part < PARTS; part++) {
+        free(in->x[part]);
+        free(in->dx[part]);
+        free(in->y[part]);
+        free(in->dy[part]);
+    }
+}
+
+/* The truncation of a central difference is f''' h^2 / 6: a third of the distance to that of twice the step. */
+ParameterizedTest(size_t *index, oracle, gradient)
+{
+    const struct op *op = &ops[*index];
+    struct instance in = make(op);
     double worst = 0, loosest = 0, largest = 0;
     for (size_t part = 0; part < PARTS; part++)
         for (size_t i = 0; i < op->in[part]; i++) {
+            const struct num dx = in.dx[part][i];
             const double h = 2e-5;
-            double noise = dx[part][i].e * 0x1p-29;
-            const double one = difference(op, x, y, dy, &x[part][i].v, h, &noise);
-            const double two = difference(op, x, y, dy, &x[part][i].v, 2 * h, &noise);
-            const double allowed = fabs(two - one) + noise, off = fabs(one - dx[part][i].v);
+            double noise = dx.e * 0x1p-29;
+            const double one = difference(op, in.x, in.y, in.dy, &in.x[part][i].v, h, &noise);
+            const double two = difference(op, in.x, in.y, in.dy, &in.x[part][i].v, 2 * h, &noise);
+            const double allowed = fabs(two - one) + noise, off = fabs(one - dx.v);
             cr_assert_leq(off, allowed, "%s: input %zu element %zu: gradient %.12g, difference %.12g, allowed %.2g",
-                          op->name, part, i, dx[part][i].v, one, allowed);
+                          op->name, part, i, dx.v, one, allowed);
             worst = fmax(worst, off);
             loosest = fmax(loosest, allowed);
-            largest = fmax(largest, fabs(dx[part][i].v));
+            largest = fmax(largest, fabs(dx.v));
         }
     cr_log_info("%s: gradients to %.3g, off by at most %.2g, at most %.2g allowed", op->name, largest, worst, loosest);
     cr_assert_lt(loosest, 1e-6 * largest, "%s: the differences see nothing: %.2g of %.2g", op->name, loosest, largest);
+    unmake(&in);
+}
+
+/* The worst ratio of what was computed in f32 to the bounds. */
+static double worst_ratio(const char *name, const size_t *n, struct num *const *single, struct num *const *want)
+{
+    double worst = 0;
     for (size_t part = 0; part < PARTS; part++) {
-        free(x[part]);
-        free(dx[part]);
-        free(y[part]);
-        free(dy[part]);
+        float *got = calloc(n[part] + 1, sizeof *got);
+        for (size_t i = 0; i < n[part]; i++)
+            got[i] = (float)single[part][i].v;
+        const struct ref_check c = ref_compare(got, want[part], n[part]);
+        cr_assert(ref_ok(&c), "%s: array %zu element %zu: %.9g instead of %.9g +- %.2g", name, part, c.index, c.got,
+                  c.v, c.e);
+        cr_assert_lt(c.weakest, 1e-4, "%s: array %zu: a bound of %.2g of the range", name, part, c.weakest);
+        worst = fmax(worst, c.ratio);
+        free(got);
     }
+    return worst;
+}
+
+ParameterizedTest(size_t *index, oracle, bounds)
+{
+    const struct op *op = &ops[*index];
+    struct instance want = make(op);
+    for (enum num_mode mode = NUM_SINGLE; mode <= NUM_BIASED; mode++) {
+        num_mode = mode;
+        struct instance single = make(op);
+        num_mode = NUM_DOUBLE;
+        const double forward = worst_ratio(op->name, op->out, single.y, want.y);
+        const double backward = worst_ratio(op->name, op->in, single.dx, want.dx);
+        cr_log_info("%s, %s: error / bound at most %.3f forward, %.3f backward", op->name,
+                    mode == NUM_BIASED ? "biased functions" : "f32", forward, backward);
+        unmake(&single);
+    }
+    unmake(&want);
 }

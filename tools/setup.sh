@@ -135,7 +135,8 @@ test_drivers() {
     [ "$codename" = bookworm ] || return 0
     own=$(apt-cache madison mesa-vulkan-drivers | awk -F' *[|] *' '$3 !~ /backports/ { print $2; exit }')
     driver lavapipe22 "mesa-vulkan-drivers${own:+=$own}" libvulkan_lvp.so 1.3.230
-    if [ -e "$drivers/lavapipe22.json" ] && ldd "$drivers/lavapipe22/libvulkan_lvp.so" | grep -q 'libLLVM.*not found'; then
+    if [ -e "$drivers/lavapipe22.json" ] &&
+        ldd "$drivers/lavapipe22/libvulkan_lvp.so" | grep -q 'libLLVM.*not found'; then
         update_lists
         install_packages libllvm15
     fi

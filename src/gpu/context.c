@@ -9,8 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A device that finishes no submission for so long is taken to hang. */
-static const uint64_t wait_timeout_ns = UINT64_C(120) * 1000000000;
+/* A device that finishes no submission for so long is taken to hang; a software device can well be busy with one. */
+static uint64_t hang_seconds(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu ? 1800 : 120;
+}
 
 enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, const char *call)
 {
@@ -33,7 +36,7 @@ enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, co
     }
 }
 
-/* VK_TIMEOUT: no submission finished within wait_timeout_ns. */
+/* VK_TIMEOUT: no submission finished within hang_seconds. */
 static VkResult wait_while_progressing(struct vkmoe_context *ctx, uint64_t ticket)
 {
     const VkSemaphoreWaitInfo info = {
@@ -46,7 +49,7 @@ static VkResult wait_while_progressing(struct vkmoe_context *ctx, uint64_t ticke
     VkResult result = ctx->vk.GetSemaphoreCounterValue(ctx->vk.device, ctx->timeline, &after);
     while (!result && after < ticket) {
         before = after;
-        result = ctx->vk.WaitSemaphores(ctx->vk.device, &info, wait_timeout_ns);
+        result = ctx->vk.WaitSemaphores(ctx->vk.device, &info, hang_seconds(ctx) * 1000000000);
         if (result != VK_TIMEOUT)
             break;
         result = ctx->vk.GetSemaphoreCounterValue(ctx->vk.device, ctx->timeline, &after);
@@ -65,8 +68,8 @@ enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket)
     VkResult result = wait_while_progressing(ctx, ticket);
     if (result == VK_TIMEOUT)
         return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST,
-                        "the device %s has finished nothing for %u s and seems to hang; restart, with a smaller batch if "
-                        "it is only slow", ctx->info.name, (unsigned)(wait_timeout_ns / 1000000000));
+                        "the device %s has finished nothing for %u s and seems to hang; restart, with a smaller batch "
+                        "if it is only slow", ctx->info.name, (unsigned)hang_seconds(ctx));
     return vkm_check(ctx, result, "vkWaitSemaphores");
 }
 
@@ -111,7 +114,7 @@ uint64_t vkm_memory_available(const struct vkmoe_context *ctx)
             heap = i;
             largest = memory->memoryHeaps[i].size;
         }
-    uint64_t available = largest;
+    uint64_t available = largest > ctx->allocated ? largest - ctx->allocated : 0;
     if (ctx->caps.memory_budget)
         available = budget.heapBudget[heap] > budget.heapUsage[heap] ?
                         budget.heapBudget[heap] - budget.heapUsage[heap] : 0;
@@ -134,9 +137,9 @@ void vkm_name_object(const struct vkmoe_context *ctx, VkObjectType type, uint64_
         ctx->vk.SetDebugUtilsObjectNameEXT(ctx->vk.device, &info);
 }
 
-static VKAPI_ATTR VkBool32 VKAPI_CALL on_validation_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
-                                                            VkDebugUtilsMessageTypeFlagsEXT types,
-                                                            const VkDebugUtilsMessengerCallbackDataEXT *data, void *user)
+static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
+                                                 VkDebugUtilsMessageTypeFlagsEXT types,
+                                                 const VkDebugUtilsMessengerCallbackDataEXT *data, void *user)
 {
     struct vkmoe_context *ctx = user;
     char text[900];
@@ -216,7 +219,7 @@ static enum vkmoe_status find_device(struct vkmoe_context *ctx, const struct vkm
         .messageSeverity =
             VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
         .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
-        .pfnUserCallback = on_validation_message,
+        .pfnUserCallback = on_message,
         .pUserData = ctx,
     };
     enum vkmoe_status status = vkm_vk_open(&ctx->vk, &ctx->log);

@@ -32,6 +32,7 @@ struct vkmoe_context {
     struct vkm_vk vk;               /* loader, instance, device and their functions */
     VkPhysicalDevice physical;
     VkPhysicalDeviceMemoryProperties memory;
+    uint64_t allocated;             /* bytes of VKM_MEMORY_DEVICE arenas: what is free where the driver has no budget */
     VkQueue queue;
     uint32_t queue_family;
 

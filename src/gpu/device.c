@@ -63,8 +63,8 @@ enum vkmoe_status vkm_instance_create(struct vkm_vk *vk, const struct vkmoe_log 
             return vkm_fail(log, VKMOE_ERROR_DEVICE, "the Vulkan validation layers are not installed; install "
                             "vulkan-validationlayers or run without validation");
         if (!instance_has_extension(vk, VALIDATION_LAYER, VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME))
-            return vkm_fail(log, VKMOE_ERROR_DEVICE, "the Vulkan validation layers cannot check synchronization; update "
-                            "vulkan-validationlayers or run without validation");
+            return vkm_fail(log, VKMOE_ERROR_DEVICE, "the Vulkan validation layers cannot check synchronization; "
+                            "update vulkan-validationlayers or run without validation");
         *debug_utils = true; /* the layer has it even where the loader does not */
         layers[layer_count++] = VALIDATION_LAYER;
         extensions[extension_count++] = VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME;

@@ -12,8 +12,8 @@ struct vkm_device {
     uint32_t queue_family;
 };
 
-/* Creates vk->instance (Vulkan 1.3) and loads its functions; vk is open. messenger (may be NULL) turns on the validation
- * layers and receives their messages. *debug_utils tells whether VK_EXT_debug_utils was enabled. */
+/* Creates vk->instance (Vulkan 1.3) and loads its functions; vk is open. messenger (may be NULL) turns on the
+ * validation layers and receives their messages. *debug_utils tells whether VK_EXT_debug_utils was enabled. */
 enum vkmoe_status vkm_instance_create(struct vkm_vk *vk, const struct vkmoe_log *log,
                                       const VkDebugUtilsMessengerCreateInfoEXT *messenger, bool *debug_utils);
 
@@ -21,7 +21,7 @@ enum vkmoe_status vkm_instance_create(struct vkm_vk *vk, const struct vkmoe_log 
 enum vkmoe_status vkm_devices_probe(const struct vkm_vk *vk, const struct vkmoe_log *log, struct vkm_device **out,
                                     uint32_t *count);
 
-/* The device that vkmoe_context_desc.device names (NULL: the default one), usable; else ERROR_DEVICE with the reason. */
+/* The usable device that vkmoe_context_desc.device names (NULL: the default one), or ERROR_DEVICE with the reason. */
 enum vkmoe_status vkm_device_choose(const struct vkmoe_log *log, const struct vkm_device *devices, uint32_t count,
                                     const char *wanted, uint32_t *index);
 

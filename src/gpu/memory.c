@@ -196,6 +196,8 @@ static VkResult allocate(struct vkm_arena *arena, struct block *block)
         info.memoryTypeIndex = types[i];
         result = vk->AllocateMemory(vk->device, &info, NULL, &block->memory);
     }
+    if (!result && arena->memory == VKM_MEMORY_DEVICE)
+        ctx->allocated += block_bytes(block);
     if (result || (result = vk->BindBufferMemory(vk->device, block->buffer, block->memory, 0)))
         return result;
 
@@ -221,6 +223,8 @@ static void free_blocks(struct vkm_arena *arena)
             vk->DestroyBuffer(vk->device, block->buffer, NULL);
         if (block->memory) /* unmaps it */
             vk->FreeMemory(vk->device, block->memory, NULL);
+        if (block->memory && arena->memory == VKM_MEMORY_DEVICE)
+            arena->ctx->allocated -= block_bytes(block);
         *block = (struct block){.used = block->used};
     }
 }

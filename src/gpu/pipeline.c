@@ -137,7 +137,7 @@ enum vkmoe_status vkm_pipeline_get(struct vkmoe_context *ctx, enum vkm_kernel ke
     }
 
     if (count && spec[0] > ctx->caps.max_invocations)
-        return vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT, "kernel %s: a workgroup of %u invocations; the device takes %u",
+        return vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT, "kernel %s: %u invocations in a workgroup; the device has %u",
                         vkm_shaders[kernel].name, spec[0], ctx->caps.max_invocations);
     if (pipelines->count == pipelines->capacity) {
         size_t capacity = pipelines->capacity ? 2 * pipelines->capacity : 64;

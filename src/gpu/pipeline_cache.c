@@ -36,7 +36,8 @@ static uint8_t *read_data(const char *path, const uint8_t *driver, struct header
     uint8_t *data = NULL;
     bool good = fread(header, sizeof *header, 1, file) == 1 && !memcmp(header->magic, MAGIC, sizeof header->magic) &&
                 !memcmp(header->driver, driver, VK_UUID_SIZE) && header->bytes && header->bytes <= max_bytes &&
-                (data = malloc((size_t)header->bytes)) && fread(data, 1, (size_t)header->bytes, file) == header->bytes &&
+                (data = malloc((size_t)header->bytes)) &&
+                fread(data, 1, (size_t)header->bytes, file) == header->bytes &&
                 fgetc(file) == EOF && checksum(data, (size_t)header->bytes) == header->checksum;
     fclose(file);
     if (good)

@@ -82,8 +82,8 @@ enum vkmoe_status vkm_profiler_create(struct vkmoe_context *ctx, const char *pat
     snprintf(profiler->temporary, bytes, "%s.tmp", path);
     profiler->file = fopen(profiler->temporary, "w");
     if (!profiler->file) {
-        enum vkmoe_status status = vkm_fail(&ctx->log, VKMOE_ERROR_IO, "cannot write the profile %s: %s; choose another "
-                                            "file", path, strerror(errno));
+        enum vkmoe_status status = vkm_fail(&ctx->log, VKMOE_ERROR_IO, "cannot write the profile %s: %s; choose "
+                                            "another file", path, strerror(errno));
         release(profiler);
         return status;
     }

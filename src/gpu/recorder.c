@@ -66,7 +66,8 @@ static const VkPipelineStageFlags2 work_stages =
     VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_2_ALL_TRANSFER_BIT;
 static const VkAccessFlags2 work_writes = VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_WRITE_BIT;
 static const VkPipelineStageFlags2 use_stages =
-    VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_2_ALL_TRANSFER_BIT | VK_PIPELINE_STAGE_2_DRAW_INDIRECT_BIT;
+    VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_2_ALL_TRANSFER_BIT |
+    VK_PIPELINE_STAGE_2_DRAW_INDIRECT_BIT;
 static const VkAccessFlags2 uses =
     VK_ACCESS_2_SHADER_STORAGE_READ_BIT | VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_READ_BIT |
     VK_ACCESS_2_TRANSFER_WRITE_BIT | VK_ACCESS_2_INDIRECT_COMMAND_READ_BIT;
@@ -226,8 +227,9 @@ struct vkm_groups vkm_groups(const struct vkmoe_context *ctx, uint64_t n)
 }
 
 /* Before a command: a new part if the last is full, a barrier if the command needs one, its label. NULL: failed. */
-static struct part *begin_command(struct vkm_rec *rec, const char *label, const struct vkm_buf *reads, uint32_t read_count,
-                                  const struct vkm_buf *writes, uint32_t write_count, uint64_t flops)
+static struct part *begin_command(struct vkm_rec *rec, const char *label, const struct vkm_buf *reads,
+                                  uint32_t read_count, const struct vkm_buf *writes, uint32_t write_count,
+                                  uint64_t flops)
 {
     struct vkmoe_context *ctx = rec->ctx;
     uint64_t limit = ctx->caps.cpu ? cpu_work : gpu_work, work = flops;
@@ -291,15 +293,15 @@ static enum vkmoe_status check_dispatch(const struct vkm_rec *rec, const struct 
 {
     uint32_t max = rec->ctx->caps.max_groups;
     if (d->args_bytes > MAX_PUSH_BYTES || d->args_bytes % 4)
-        return vkm_fail(&rec->ctx->log, VKMOE_ERROR_ARGUMENT, "%s: %u bytes of arguments; they are whole words, at most "
-                        "%d bytes", d->label, d->args_bytes, MAX_PUSH_BYTES);
+        return vkm_fail(&rec->ctx->log, VKMOE_ERROR_ARGUMENT, "%s: %u bytes of arguments; they are whole words, at "
+                        "most %d bytes", d->label, d->args_bytes, MAX_PUSH_BYTES);
     if (d->indirect.handle && (d->indirect.bytes < sizeof(VkDispatchIndirectCommand) || d->indirect.offset % 4))
         return vkm_fail(&rec->ctx->log, VKMOE_ERROR_ARGUMENT, "%s: its indirect buffer has %llu bytes at %llu; 12 are "
                         "needed, at a multiple of 4", d->label, (unsigned long long)d->indirect.bytes,
                         (unsigned long long)d->indirect.offset);
     if (!d->indirect.handle && (d->groups.x > max || d->groups.y > max || d->groups.z > max))
-        return vkm_fail(&rec->ctx->log, VKMOE_ERROR_ARGUMENT, "%s: %u x %u x %u workgroups; %s takes %u in a dimension: "
-                        "use a smaller model or batch", d->label, d->groups.x, d->groups.y, d->groups.z,
+        return vkm_fail(&rec->ctx->log, VKMOE_ERROR_ARGUMENT, "%s: %u x %u x %u workgroups; %s takes %u in a "
+                        "dimension: use a smaller model or batch", d->label, d->groups.x, d->groups.y, d->groups.z,
                         rec->ctx->info.name, max);
     return VKMOE_OK;
 }

@@ -63,8 +63,9 @@ static void reserve_scratch(struct vkm_net *net)
     vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
 }
 
-enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                                 bool trainable, struct vkm_net **out)
+/* The plan; parameters are `of`'s where that is given. */
+static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
+                              bool trainable, const struct vkm_net *of, struct vkm_net **out)
 {
     enum vkmoe_status status;
     *out = NULL;
@@ -83,12 +84,17 @@ enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_m
         status = vkm_fail_memory(&ctx->log);
         goto fail;
     }
-    if ((status = vkm_params_create(&ctx->log, config, &net->params)) ||
-        (status = vkm_arena_create(ctx, "parameters", VKM_MEMORY_DEVICE, &net->param_arena)) ||
-        (status = vkm_arena_create(ctx, "activations", VKM_MEMORY_DEVICE, &net->activation_arena)))
+    if ((status = vkm_arena_create(ctx, "activations", VKM_MEMORY_DEVICE, &net->activation_arena)))
         goto fail;
-
-    vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable);
+    if (of) {
+        net->params = of->params;
+        net->shares_params = true;
+    } else {
+        if ((status = vkm_params_create(&ctx->log, config, &net->params)) ||
+            (status = vkm_arena_create(ctx, "parameters", VKM_MEMORY_DEVICE, &net->param_arena)))
+            goto fail;
+        vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable);
+    }
     for (uint32_t i = 0; i < (trainable ? config->layers : 1); i++)
         reserve_layer(net, &net->layers[i]);
     vkm_arena_reserve(net->activation_arena, "x_out", floats((uint64_t)net->T * config->d_model), &net->x_out);
@@ -101,13 +107,30 @@ fail:
     return status;
 }
 
+enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
+                                 bool trainable, struct vkm_net **out)
+{
+    return plan(ctx, config, batch, trainable, NULL, out);
+}
+
+enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out)
+{
+    return plan(of->ctx, &of->config, batch, false, of, out);
+}
+
+uint64_t vkm_net_bytes(const struct vkm_net *net)
+{
+    return (net->shares_params ? 0 : vkm_arena_bytes(net->param_arena)) + vkm_arena_bytes(net->activation_arena);
+}
+
 void vkm_net_destroy(struct vkm_net *net)
 {
     if (!net)
         return;
     vkm_arena_destroy(net->param_arena);
     vkm_arena_destroy(net->activation_arena);
-    vkm_params_destroy(&net->params);
+    if (!net->shares_params)
+        vkm_params_destroy(&net->params);
     free(net->layers);
     free(net);
 }
@@ -153,9 +176,13 @@ static void bind_attention(struct vkm_net *net, struct vkm_attention *a)
 enum vkmoe_status vkm_net_commit(struct vkm_net *net)
 {
     enum vkmoe_status status;
-    if ((status = vkm_arena_commit(net->param_arena)) || (status = vkm_arena_commit(net->activation_arena)))
+    if ((status = vkm_arena_commit(net->activation_arena)))
         return status;
-    vkm_params_bind(&net->params);
+    if (!net->shares_params) {
+        if ((status = vkm_arena_commit(net->param_arena)))
+            return status;
+        vkm_params_bind(&net->params);
+    }
     for (uint32_t i = 0; i < net->config.layers; i++) {
         if (!net->trainable && i > 0)
             net->layers[i] = net->layers[0];

@@ -43,19 +43,26 @@ struct vkm_net {
     bool trainable;
 
     struct vkm_params params;
+    bool shares_params;             /* they are another network's */
     struct vkm_layer *layers;       /* [config.layers] */
     struct vkm_buf x_out;           /* [T,D] after the last block */
     struct vkm_buf cos, sin;        /* [S, width / 2] rotation angles */
     struct vkm_scratch scratch;
     uint32_t logit_rows;            /* tokens in a chunk of logits */
 
-    struct vkm_arena *param_arena, *activation_arena;
+    struct vkm_arena *param_arena;  /* NULL where the parameters are shared */
+    struct vkm_arena *activation_arena;
 };
 
 /* Plans a network for micro-batches of `batch` sequences: sizes are known (vkm_arena_bytes of its arenas), nothing is
  * allocated on the device. The configuration has been checked. */
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
                                  bool trainable, struct vkm_net **out);
+/* Plans a network that runs on another's parameters with batches of its own; not trainable. `of` has been committed and
+ * outlives it. */
+enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out);
+/* Device memory that the plan takes. */
+uint64_t vkm_net_bytes(const struct vkm_net *net);
 /* Allocates it. Parameters are not initialised. */
 enum vkmoe_status vkm_net_commit(struct vkm_net *net);
 /* Accepts NULL. The device must not be using it. */

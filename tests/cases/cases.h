@@ -1,5 +1,5 @@
-/* The awkward shapes that the tests, the self-test and the benchmark share, and what fills them: 1, primes, tile sizes and
- * their neighbours, reductions that are no multiple of 4, experts without rows, tied scores. Letters as in
+/* The awkward shapes that the tests, the self-test and the benchmark share, and what fills them: 1, primes, tile sizes
+ * and their neighbours, reductions that are no multiple of 4, experts without rows, tied scores. Letters as in
  * oracle/oracle.h. A parameter of a test is an index into a table: CASE_COUNT(case_gemms). */
 #ifndef VKM_CASES_H
 #define VKM_CASES_H
@@ -155,7 +155,8 @@ struct case_model {
 };
 static const struct case_model case_models[] = {
     {1, 1, 1, 4, 1, 1, 1, 4, 3, true},     {1, 1, 7, 8, 2, 2, 1, 4, 13, false}, {2, 2, 8, 32, 2, 4, 2, 16, 64, true},
-    {2, 1, 33, 24, 2, 5, 3, 12, 257, false}, {3, 2, 5, 16, 4, 4, 4, 8, 31, true}, {1, 3, 17, 36, 3, 8, 2, 20, 67, false},
+    {2, 1, 33, 24, 2, 5, 3, 12, 257, false}, {3, 2, 5, 16, 4, 4, 4, 8, 31, true},
+    {1, 3, 17, 36, 3, 8, 2, 20, 67, false},
 };
 
 #endif

@@ -8,10 +8,10 @@
  *
  * Conventions
  *   - Arrays are row-major, of struct num unless another type stands there. Integers are exact.
- *   - T tokens = B sequences x S tokens, D width, H heads of hd = D / H, E experts, K experts of a token, F hidden width of
- *     an expert, V vocabulary, R = T * K routed rows.
- *   - Outputs are overwritten and do not overlap inputs, except: gradients of parameters (dw...) are added to, and so is
- *     what an `accumulate` flag says. Numbers from ref_new start at zero.
+ *   - T tokens = B sequences x S tokens, D width, H heads of hd = D / H, E experts, K experts of a token, F hidden
+ *     width of an expert, V vocabulary, R = T * K routed rows.
+ *   - Outputs are overwritten and do not overlap inputs, except: gradients of parameters (dw...) are added to, and so
+ *     is what an `accumulate` flag says. Numbers from ref_new start at zero.
  *   - Scalars given as double are f32 values: what the kernel gets.
  *   - Sizes are trusted; running out of memory aborts. */
 #ifndef VKM_ORACLE_H
@@ -29,11 +29,11 @@ struct num *ref_new(size_t n);
 struct num *ref_exact_new(const float *x, size_t n);
 
 struct ref_check {
-    double ratio;    /* worst |got - v| / e; at most 1 is right. 0 for equal values, infinite where e = 0 and they differ */
+    double ratio;    /* worst |got - v| / e: at most 1 is right; 0 for equal values, infinite where e = 0 and not */
     size_t index;    /* where */
     double got, v, e; /* there */
     size_t bad;      /* values that are NaN or infinite (they also make the ratio infinite) */
-    double weakest;  /* largest e / max |v|: how much the check can see; 1e-3 sees errors of a thousandth of the range */
+    double weakest;  /* largest e / max |v|: 1e-3 sees errors of a thousandth of the range, infinity nothing */
 };
 
 struct ref_check ref_compare(const float *got, const struct num *want, size_t n);
@@ -51,8 +51,8 @@ void ref_embed_backward(size_t T, size_t D, const uint32_t *tok, const struct nu
 void ref_rmsnorm(size_t T, size_t D, const struct num *x, const struct num *w, double eps, struct num *y,
                  struct num *rstd);
 /* With xh = x * rstd: dx [T,D] = rstd * (w * dy - xh * mean(w * dy * xh)), dw [D] += sum_t dy * xh. dw may be NULL. */
-void ref_rmsnorm_backward(size_t T, size_t D, const struct num *x, const struct num *w, const struct num *dy, double eps,
-                          struct num *dx, struct num *dw);
+void ref_rmsnorm_backward(size_t T, size_t D, const struct num *x, const struct num *w, const struct num *dy,
+                          double eps, struct num *dx, struct num *dw);
 
 /* y [n] = a + b */
 void ref_add(size_t n, const struct num *a, const struct num *b, struct num *y);
@@ -65,8 +65,8 @@ void ref_gemm_nn(size_t M, size_t N, size_t K, double alpha, const struct num *a
 void ref_gemm_tn(size_t M, size_t N, size_t K, double alpha, const struct num *a, const struct num *b, bool accumulate,
                  struct num *c);
 
-/* Grouped by rows: c [R,N] row r = (accumulate ? c : 0) + a row a_row[r] (NULL: r) times B_g, where group g has the rows
- * offset[g] <= r < offset[g + 1], g < G. nt: b [G,N,K]; nn: b [G,K,N]. */
+/* Grouped by rows: c [R,N] row r = (accumulate ? c : 0) + a row a_row[r] (NULL: r) times B_g, where group g has the
+ * rows offset[g] <= r < offset[g + 1], g < G. nt: b [G,N,K]; nn: b [G,K,N]. */
 void ref_grouped_nt(size_t G, const uint32_t *offset, size_t N, size_t K, const struct num *a, const uint32_t *a_row,
                     const struct num *b, bool accumulate, struct num *c);
 void ref_grouped_nn(size_t G, const uint32_t *offset, size_t N, size_t K, const struct num *a, const uint32_t *a_row,
@@ -86,7 +86,8 @@ struct ref_heads {
 void ref_rope_tables(size_t S, size_t hd, double theta, float *cos_out, float *sin_out);
 /* In place on q and k of qkv, v untouched: (x_i, x_{i+hd/2}) -> (x_i c - x_{i+hd/2} s, x_{i+hd/2} c + x_i s), i < hd/2.
  * `backward` rotates the other way: the gradient. */
-void ref_rope(struct ref_heads heads, const struct num *cosines, const struct num *sines, bool backward, struct num *qkv);
+void ref_rope(struct ref_heads heads, const struct num *cosines, const struct num *sines, bool backward,
+              struct num *qkv);
 
 /* Causal, scale 1/sqrt(hd): o [T,D], lse [T,H] (natural log; may be NULL). Online softmax over tiles is covered. */
 void ref_attention(struct ref_heads heads, const struct num *qkv, struct num *o, struct num *lse);
@@ -104,15 +105,16 @@ void ref_topk(size_t T, size_t E, size_t K, const struct num *score, uint32_t *i
  * order nor the set contradicted by more than the two scores' e? Exact scores admit one answer only. */
 bool ref_topk_admissible(size_t T, size_t E, size_t K, const struct num *score, const uint32_t *idx);
 
-/* p [T,E] = softmax(z [T,E]); idx [T,K] = ref_topk(z) unless `fixed`, when it is read; g [T,K] = p of idx, divided by their
- * sum if norm_topk. */
+/* p [T,E] = softmax(z [T,E]); idx [T,K] = ref_topk(z) unless `fixed`, when it is read; g [T,K] = p of idx, divided by
+ * their sum if norm_topk. */
 void ref_gate(size_t T, size_t E, size_t K, bool norm_topk, bool fixed, const struct num *z, struct num *p,
               uint32_t *idx, struct num *g);
 /* dz [T,E] from dg [T,K] and dp_extra [T,E] (a balance loss's; may be NULL), idx held fixed. */
 void ref_gate_backward(size_t T, size_t E, size_t K, bool norm_topk, const struct num *z, const uint32_t *idx,
                        const struct num *dg, const struct num *dp_extra, struct num *dz);
 
-/* Rows sorted by expert, stable in slots t * K + k. counts [E], offset [E+1], row_of [T,K], token_of [R], slot_of [R]. */
+/* Rows sorted by expert, stable in slots t * K + k. counts [E], offset [E+1], row_of [T,K], token_of [R], slot_of [R].
+ * */
 void ref_dispatch(size_t T, size_t E, size_t K, const uint32_t *idx, uint32_t *counts, uint32_t *offset,
                   uint32_t *row_of, uint32_t *token_of, uint32_t *slot_of);
 
@@ -171,15 +173,15 @@ void ref_moe_state_free(struct ref_moe_state *state);
 void ref_xent(size_t T, size_t V, const struct num *logits, const uint32_t *target, double zc, double scale,
               struct num *loss, struct num *zloss, struct num *dlogits);
 
-/* SimBal (arXiv 2506.14038): returns coef * sum_ij |(W W^T - I)_ij|, w [E,D]; dw [E,D] += 2 coef sign(W W^T - I) W (may be
- * NULL), sign(0) = 0. Where f32 cannot tell an entry's sign, dw's bound is as wide as the other sign makes it. */
+/* SimBal (arXiv 2506.14038): returns coef * sum_ij |(W W^T - I)_ij|, w [E,D]; dw [E,D] += 2 coef sign(W W^T - I) W (may
+ * be NULL), sign(0) = 0. Where f32 cannot tell an entry's sign, dw's bound is as wide as the other sign makes it. */
 struct num ref_simbal(size_t E, size_t D, double coef, const struct num *w, struct num *dw);
 /* max and mean square of the entries of W W^T - I */
 void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_abs, struct num *mean_square);
 
-/* Load-balancing loss (Fedus et al. 2022, eq. 4) over groups of Tg consecutive tokens, Tg a divisor of T: f_i = tokens of
- * the group with i in idx / Tg, P_i = mean p_i of the group (topk_only: p counts as zero outside idx). Returns the mean over
- * groups of coef * E * sum_i f_i P_i; dp [T,E] (may be NULL) = its gradient with f constant. */
+/* Load-balancing loss (Fedus et al. 2022, eq. 4) over groups of Tg consecutive tokens, Tg a divisor of T: f_i = tokens
+ * of the group with i in idx / Tg, P_i = mean p_i of the group (topk_only: p counts as zero outside idx). Returns the
+ * mean over groups of coef * E * sum_i f_i P_i; dp [T,E] (may be NULL) = its gradient with f constant. */
 struct num ref_lbl(size_t T, size_t Tg, size_t E, size_t K, const struct num *p, const uint32_t *idx, double coef,
                    bool topk_only, struct num *dp);
 
@@ -215,7 +217,8 @@ struct ref_model {
     bool lbl_topk_only;
 };
 
-/* A layer's, then the model's own. All parameters lie in one array: layer by layer in this order, then the last three. */
+/* A layer's, then the model's own. All parameters lie in one array: layer by layer in this order, then the last three.
+ * */
 enum ref_param {
     REF_ATTN_NORM, /* [D] */
     REF_QKV,       /* [3D,D] */
@@ -249,7 +252,8 @@ struct ref_model_out {
     uint32_t *idx;            /* [L,T,K]: the chosen experts */
 };
 
-/* The model on tokens [T] and targets [T] (REF_IGNORED: none), T = B * S. idx [L,T,K] holds the choice fixed; NULL: chosen. */
+/* The model on tokens [T] and targets [T] (REF_IGNORED: none), T = B * S. idx [L,T,K] holds the choice fixed; NULL:
+ * chosen. */
 void ref_model_run(const struct ref_model *model, const struct num *params, const uint32_t *tokens,
                    const uint32_t *targets, const uint32_t *idx, struct ref_model_out *out);
 

@@ -13,7 +13,8 @@ void ref_rope_tables(size_t S, size_t hd, double theta, float *cos_out, float *s
         }
 }
 
-void ref_rope(struct ref_heads heads, const struct num *cosines, const struct num *sines, bool backward, struct num *qkv)
+void ref_rope(struct ref_heads heads, const struct num *cosines, const struct num *sines, bool backward,
+              struct num *qkv)
 {
     const size_t D = heads.H * heads.hd, half = heads.hd / 2;
     for (size_t t = 0; t < heads.B * heads.S; t++)
@@ -45,9 +46,8 @@ static struct token token_at(struct ref_heads heads, const struct num *qkv, size
 static struct num scaled_end(struct num_sum *sum, double scale)
 {
     num_sum_scale(sum, scale);
-    struct num s = num_sum_end(sum);
-    s.e += NUM_U * (fabs(s.v) + s.e);
-    return s;
+    const struct num s = num_sum_end(sum);
+    return num_widen(s, NUM_U * (fabs(s.v) + s.e));
 }
 
 static struct num_sum dot(size_t n, const struct num *a, const struct num *b)

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+enum num_mode num_mode;
+
 struct num *ref_new(size_t n)
 {
     struct num *x = calloc(n ? n : 1, sizeof *x);
@@ -91,8 +93,8 @@ void ref_rmsnorm(size_t T, size_t D, const struct num *x, const struct num *w, d
     }
 }
 
-void ref_rmsnorm_backward(size_t T, size_t D, const struct num *x, const struct num *w, const struct num *dy, double eps,
-                          struct num *dx, struct num *dw)
+void ref_rmsnorm_backward(size_t T, size_t D, const struct num *x, const struct num *w, const struct num *dy,
+                          double eps, struct num *dx, struct num *dw)
 {
     struct num *rstd = ref_new(T);
     for (size_t t = 0; t < T; t++) {

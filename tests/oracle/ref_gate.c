@@ -3,9 +3,9 @@
 #include <stdlib.h>
 
 /* An online softmax rescales what it has summed whenever the running maximum grows, by exp(old - new). The exponents
- * telescope into that of the plain formula, so their part of the error is in its bound already; what is left is 3 ULP and two
- * roundings a time. Taken one by one in order the maximum grows `records` times, in tiles at most as often; lanes that each
- * keep a maximum of their own merge through a tree: three more. */
+ * telescope into that of the plain formula, so their part of the error is in its bound already; what is left is 3 ULP
+ * and two roundings a time. Taken one by one in order the maximum grows `records` times, in tiles at most as often;
+ * lanes that each keep a maximum of their own merge through a tree: three more. */
 static double rescaling(size_t n, const struct num *x)
 {
     size_t records = 0;
@@ -29,13 +29,15 @@ struct num ref_softmax(size_t n, const struct num *x, struct num *p)
     struct num_sum sum = {0};
     for (size_t i = 0; i < n; i++) {
         w[i] = num_exp(num_sub(x[i], num_exact(max)));
-        w[i].e += extra * w[i].v;
+        w[i] = num_widen(w[i], extra * w[i].v);
         num_sum_add(&sum, w[i]);
     }
     const struct num total = num_sum_end(&sum), lse = num_add(num_exact(max), num_log(total));
     for (size_t i = 0; i < n && p; i++) {
         p[i] = num_div(w[i], total);
-        p[i].e = fmax(p[i].e, num_exp(num_sub(x[i], lse)).e);
+        const struct num direct = num_exp(num_sub(x[i], lse));
+        p[i].e = fmax(p[i].e, direct.e);
+        p[i].var = fmax(p[i].var, direct.var);
     }
     free(w);
     return lse;

@@ -38,25 +38,28 @@ struct num ref_simbal(size_t E, size_t D, double coef, const struct num *w, stru
     struct num_sum loss = {0};
     for (size_t i = 0; i < E; i++) {
         struct num_sum *rows = calloc(D, sizeof *rows);
-        if (!rows)
+        double *unsure = calloc(D, sizeof *unsure); /* what terms whose sign is open may be off by */
+        if (!rows || !unsure)
             abort();
         for (size_t j = 0; j < E; j++) {
             const struct num g = gram(D, w, i, j);
             const double sign = (g.v > 0) - (g.v < 0);
             num_sum_add(&loss, num_abs(g));
             for (size_t d = 0; d < D; d++) {
-                struct num term = {sign * w[j * D + d].v, w[j * D + d].e};
+                const struct num term = w[j * D + d];
+                if (sign != 0)
+                    num_sum_add(&rows[d], sign > 0 ? term : num_neg(term));
                 if (fabs(g.v) <= g.e && g.e > 0)
-                    term.e += 2 * fabs(w[j * D + d].v);
-                num_sum_add(&rows[d], term);
+                    unsure[d] += 2 * (fabs(term.v) + term.e);
             }
         }
         for (size_t d = 0; d < D && dw; d++) {
             num_sum_scale(&rows[d], 2 * coef);
             num_sum_add(&rows[d], dw[i * D + d]);
-            dw[i * D + d] = num_sum_end(&rows[d]);
+            dw[i * D + d] = num_widen(num_sum_end(&rows[d]), 2 * coef * unsure[d]);
         }
         free(rows);
+        free(unsure);
     }
     num_sum_scale(&loss, coef);
     return num_sum_end(&loss);

@@ -147,7 +147,8 @@ static struct num balance(struct run *r, size_t l, struct num *dp)
     const struct ref_moe_state *s = &r->blocks[l].moe;
     switch (m->balance) {
     case REF_BALANCE_SIMBAL:
-        return ref_simbal(m->E, m->D, m->balance_coef, param(r, REF_ROUTER, l), r->grad ? grad(r, REF_ROUTER, l) : NULL);
+        return ref_simbal(m->E, m->D, m->balance_coef, param(r, REF_ROUTER, l),
+                          r->grad ? grad(r, REF_ROUTER, l) : NULL);
     case REF_BALANCE_LBL:
         return ref_lbl(r->T, m->lbl_group ? m->lbl_group : r->T, m->E, m->K, s->p, s->idx, m->balance_coef,
                        m->lbl_topk_only, dp);
@@ -169,7 +170,7 @@ static void losses(struct run *r, const struct num *logits, const uint32_t *targ
     const struct num count = num_exact(counted ? (double)counted : 1.0);
     ref_xent(T, r->m->V, logits, targets, r->m->z_loss, 1 / count.v, loss, zloss, dlogits);
     for (size_t i = 0; i < T * r->m->V; i++)
-        dlogits[i].e += NUM_U * fabs(dlogits[i].v); /* 1 / count is rounded where an f32 kernel gets it */
+        dlogits[i] = num_widen(dlogits[i], NUM_U * fabs(dlogits[i].v)); /* a kernel gets 1 / count rounded */
     for (size_t t = 0; t < T; t++) {
         num_sum_add(&sum, loss[t]);
         num_sum_add(&zsum, zloss[t]);

@@ -1,0 +1,223 @@
+/* Saved models: loading, evaluating, sampling. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "train/evaluator.h"
+#include "train/hf.h"
+#include "train/weights.h"
+
+enum { EVAL_TOKENS = 4096 }; /* of a batch, about */
+
+struct vkmoe_model {
+    struct vkm_net *net;                /* one sequence, for sampling */
+    /* Evaluation, made when first asked for. */
+    struct vkm_net *batch_net;
+    struct vkm_evaluator *evaluator;
+    /* Sampling, made when first asked for. */
+    struct vkm_arena *upload;
+    struct vkm_buf tok;                 /* [T] u32 */
+    struct vkm_rec *forward;
+};
+
+static enum vkmoe_status check_memory(const struct vkm_net *net)
+{
+    const double gib = 1024.0 * 1024 * 1024;
+    uint64_t wanted = vkm_net_bytes(net), available = vkm_memory_available(net->ctx);
+    if (wanted <= available)
+        return VKMOE_OK;
+    return vkm_fail(&net->ctx->log, VKMOE_ERROR_DEVICE_MEMORY,
+                    "the model needs %.2f GiB and the device has %.2f free; choose a device with more memory",
+                    (double)wanted / gib, (double)available / gib);
+}
+
+enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, struct vkmoe_model **out)
+{
+    struct vkmoe_model_config config;
+    enum vkmoe_status status;
+    *out = NULL;
+    if ((status = vkm_hf_config_read(&ctx->log, dir, &config)))
+        return status;
+    struct vkmoe_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return vkm_fail_memory(&ctx->log);
+    if ((status = vkm_net_create(ctx, &config, 1, false, &model->net)) || (status = check_memory(model->net)) ||
+        (status = vkm_net_commit(model->net)) || (status = vkm_weights_load(model->net, dir, NULL))) {
+        vkmoe_model_destroy(model);
+        return status;
+    }
+    *out = model;
+    return VKMOE_OK;
+}
+
+void vkmoe_model_destroy(struct vkmoe_model *model)
+{
+    if (!model)
+        return;
+    vkm_evaluator_destroy(model->evaluator);
+    vkm_net_destroy(model->batch_net);
+    vkm_rec_destroy(model->forward);
+    vkm_arena_destroy(model->upload);
+    vkm_net_destroy(model->net);
+    free(model);
+}
+
+const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *model)
+{
+    return &model->net->config;
+}
+
+static enum vkmoe_status prepare_evaluation(struct vkmoe_model *model)
+{
+    uint32_t seq = model->net->config.seq, batch = seq < EVAL_TOKENS ? EVAL_TOKENS / seq : 1;
+    enum vkmoe_status status;
+    if (model->evaluator)
+        return VKMOE_OK;
+    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) || (status = check_memory(model->batch_net)) ||
+        (status = vkm_net_commit(model->batch_net)) || (status = vkm_evaluator_create(model->batch_net, &model->evaluator)) ||
+        (status = vkm_evaluator_commit(model->evaluator))) {
+        vkm_evaluator_destroy(model->evaluator);
+        vkm_net_destroy(model->batch_net);
+        model->evaluator = NULL;
+        model->batch_net = NULL;
+    }
+    return status;
+}
+
+enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct vkmoe_data *data,
+                                       struct vkmoe_eval_result *out)
+{
+    enum vkmoe_status status;
+    double sum;
+    *out = (struct vkmoe_eval_result){0};
+    if ((status = prepare_evaluation(model)) || (status = vkm_evaluator_run(model->evaluator, data, VKM_SPLIT_ALL, 0, &sum, &out->tokens)))
+        return status;
+    if (!out->tokens)
+        return vkm_fail(&model->net->ctx->log, VKMOE_ERROR_ARGUMENT, "the text is one token long; nothing can be predicted");
+    out->bytes = vkm_data_bytes(data, VKM_SPLIT_ALL);
+    out->loss = sum / (double)out->tokens;
+    out->perplexity = exp(out->loss);
+    out->bits_per_byte = out->bytes ? sum / log(2) / (double)out->bytes : NAN;
+    return VKMOE_OK;
+}
+
+/* ---- sampling -------------------------------------------------------------------------------------------------- */
+
+static enum vkmoe_status prepare_sampling(struct vkmoe_model *model)
+{
+    struct vkm_net *net = model->net;
+    enum vkmoe_status status;
+    if (model->forward)
+        return VKMOE_OK;
+    if (!model->upload) {
+        if ((status = vkm_arena_create(net->ctx, "prompt", VKM_MEMORY_UPLOAD, &model->upload)))
+            return status;
+        vkm_arena_reserve(model->upload, "tokens", net->T * sizeof(uint32_t), &model->tok);
+        if ((status = vkm_arena_commit(model->upload)))
+            goto fail;
+        memset(model->tok.host, 0, model->tok.bytes);
+    }
+    if ((status = vkm_rec_create(net->ctx, "sample", &model->forward)))
+        return status;
+    vkm_net_forward(model->forward, net, model->tok, (struct vkm_buf){0});
+    vkm_net_logits(model->forward, net);
+    if ((status = vkm_rec_end(model->forward)))
+        goto fail;
+    return VKMOE_OK;
+fail:
+    vkm_rec_destroy(model->forward);
+    model->forward = NULL;
+    vkm_arena_destroy(model->upload);
+    model->upload = NULL;
+    return status;
+}
+
+struct candidate {
+    uint32_t token;
+    double weight;
+};
+
+static int likelier(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    return x->weight != y->weight ? (x->weight < y->weight) - (x->weight > y->weight) : (x->token > y->token) - (x->token < y->token);
+}
+
+/* One token from logits [V] by temperature and nucleus (Holtzman et al. 2020); u uniform in [0, 1). */
+static uint32_t sample(const float *logits, uint32_t V, float temperature, float top_p, double u, struct candidate *scratch)
+{
+    double top = -INFINITY, total = 0, kept = 0;
+    for (uint32_t v = 0; v < V; v++)
+        top = logits[v] > top ? logits[v] : top;
+    for (uint32_t v = 0; v < V; v++) {
+        double weight = temperature > 0 ? exp((logits[v] - top) / temperature) : logits[v] == top;
+        scratch[v] = (struct candidate){v, weight};
+        total += weight;
+    }
+    qsort(scratch, V, sizeof *scratch, likelier);
+    uint32_t count = 0;
+    do
+        kept += scratch[count++].weight;
+    while (count < V && kept < top_p * total && temperature > 0);
+    double left = u * kept;
+    for (uint32_t i = 0; i < count; i++) {
+        left -= scratch[i].weight;
+        if (left < 0)
+            return scratch[i].token;
+    }
+    return scratch[0].token;
+}
+
+static enum vkmoe_status generate(struct vkmoe_model *model, const struct vkmoe_generate_desc *desc, vkmoe_text_fn fn,
+                                  void *user, float *logits, struct candidate *scratch)
+{
+    struct vkm_net *net = model->net;
+    uint32_t S = net->config.seq, V = net->config.vocab, classes = V < VKMOE_BYTE_VOCAB ? V : VKMOE_BYTE_VOCAB, used = 0;
+    uint32_t *tok = model->tok.host, max_tokens = desc->max_tokens ? desc->max_tokens : 256;
+    const char *prompt = desc->prompt ? desc->prompt : "";
+    size_t length = strlen(prompt), skip = length > S ? length - S : 0;
+    for (size_t i = skip; i < length; i++)
+        tok[used++] = (unsigned char)prompt[i];
+    if (!used)
+        tok[used++] = VKMOE_TOKEN_END_OF_TEXT;
+    for (uint32_t i = 0; i < max_tokens; i++) {
+        uint64_t ticket;
+        enum vkmoe_status status;
+        struct vkm_buf row = vkm_buf_slice(net->scratch.logits, (uint64_t)(used - 1) * V * sizeof(float), V * sizeof(float));
+        if ((status = vkm_rec_submit(model->forward, &ticket)) || (status = vkm_wait(net->ctx, ticket)) ||
+            (status = vkm_buf_download(net->ctx, row, logits, V * sizeof *logits)))
+            return status;
+        uint32_t next = sample(logits, classes, desc->temperature, desc->top_p > 0 ? desc->top_p : 1,
+                               vkm_rng_uniform(desc->seed, VKM_STREAM_SAMPLE, i), scratch);
+        char byte = (char)next;
+        if (next == VKMOE_TOKEN_END_OF_TEXT || !fn(user, &byte, 1))
+            break;
+        if (used == S) { /* the context slides, half at a time so that the first token stays far from the end */
+            used = S / 2;
+            memmove(tok, tok + (S - used), used * sizeof *tok);
+        }
+        tok[used++] = next;
+    }
+    return VKMOE_OK;
+}
+
+enum vkmoe_status vkmoe_model_generate(struct vkmoe_model *model, const struct vkmoe_generate_desc *desc, vkmoe_text_fn fn,
+                                       void *user)
+{
+    const struct vkmoe_log *log = &model->net->ctx->log;
+    uint32_t V = model->net->config.vocab;
+    enum vkmoe_status status;
+    if (!(desc->temperature >= 0) || !isfinite(desc->temperature))
+        return vkm_fail(log, VKMOE_ERROR_ARGUMENT, "temperature must be 0 or more");
+    if (!(desc->top_p >= 0 && desc->top_p <= 1))
+        return vkm_fail(log, VKMOE_ERROR_ARGUMENT, "top_p must be from 0 to 1");
+    if ((status = prepare_sampling(model)))
+        return status;
+    float *logits = malloc(V * sizeof *logits);
+    struct candidate *scratch = malloc(V * sizeof *scratch);
+    status = logits && scratch ? generate(model, desc, fn, user, logits, scratch) : vkm_fail_memory(log);
+    free(logits);
+    free(scratch);
+    return status;
+}

@@ -1,0 +1,144 @@
+/* What a trainer allocates and records: micro-batch and update, once for each slot. */
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "nn/config.h"
+#include "train/trainer.h"
+
+/* One field of the stats on the device. */
+#define STAT(trainer, field) vkm_buf_slice((trainer)->stats, offsetof(struct step_stats, field), sizeof(float))
+
+static struct vkm_buf expert_tokens(const struct vkmoe_trainer *t)
+{
+    return vkm_buf_slice(t->stats, sizeof(struct step_stats), t->stats.bytes - sizeof(struct step_stats));
+}
+
+enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
+                                   const struct vkmoe_train_config *train, struct vkmoe_trainer **out)
+{
+    enum vkmoe_status status;
+    *out = NULL;
+    struct vkmoe_trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return vkm_fail_memory(&ctx->log);
+    t->ctx = ctx;
+    t->model = *model;
+    t->train = vkm_config_defaults(*train);
+    if ((status = vkm_net_create(ctx, model, train->batch, true, &t->net)) ||
+        (status = vkm_evaluator_create(t->net, &t->evaluator)) ||
+        (status = vkm_arena_create(ctx, "training input", VKM_MEMORY_UPLOAD, &t->upload)) ||
+        (status = vkm_arena_create(ctx, "training", VKM_MEMORY_DEVICE, &t->device)) ||
+        (status = vkm_arena_create(ctx, "training output", VKM_MEMORY_READBACK, &t->readback)))
+        goto fail;
+
+    uint64_t counts = (uint64_t)model->layers * model->experts * sizeof(uint32_t);
+    t->expert_tokens = malloc(counts);
+    if (!t->expert_tokens) {
+        status = vkm_fail_memory(&ctx->log);
+        goto fail;
+    }
+    for (int slot = 0; slot < VKM_SLOTS; slot++) {
+        vkm_arena_reserve(t->upload, "tokens", t->net->T * sizeof(uint32_t), &t->tok[slot]);
+        vkm_arena_reserve(t->upload, "targets", t->net->T * sizeof(uint32_t), &t->target[slot]);
+        vkm_arena_reserve(t->upload, "control", sizeof(struct step_control), &t->control[slot]);
+        vkm_arena_reserve(t->readback, "report", sizeof(struct step_stats) + counts, &t->report[slot]);
+    }
+    vkm_arena_reserve(t->device, "stats", sizeof(struct step_stats) + counts, &t->stats);
+    vkm_arena_reserve(t->device, "norm partials",
+                      (uint64_t)t->net->params.range_count * VKM_NORM_PARTIALS * sizeof(float), &t->partials);
+    *out = t;
+    return VKMOE_OK;
+
+fail:
+    vkmoe_trainer_destroy(t);
+    return status;
+}
+
+struct vkmoe_estimate vkm_trainer_estimate(const struct vkmoe_trainer *t)
+{
+    const struct vkmoe_model_config *c = &t->model;
+    const struct vkm_params *params = &t->net->params;
+    uint64_t embed = vkm_params_get(params, VKM_PARAM_EMBED, VKM_NO_LAYER)->count;
+    struct vkmoe_estimate e = {
+        .params_total = vkm_params_total(params),
+        .params_active = vkm_params_active(params, c),
+        .param_bytes = vkm_arena_bytes(t->net->param_arena),
+        .activation_bytes = vkm_arena_bytes(t->net->activation_arena) + vkm_arena_bytes(t->device),
+        .staging_bytes = vkm_arena_bytes(t->upload) + vkm_arena_bytes(t->readback) + vkm_evaluator_bytes(t->evaluator),
+        .available_bytes = vkm_memory_available(t->ctx),
+    };
+    e.total_bytes = e.param_bytes + e.activation_bytes + e.staging_bytes;
+    /* Causal attention: half of S keys for each of q k^T and w v, forward and twice backward. */
+    e.flops_per_token = 6 * (e.params_active - embed) + 6ull * c->layers * c->seq * c->d_model;
+    return e;
+}
+
+static void record_micro(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot)
+{
+    bool lbl = t->train.balance == VKMOE_BALANCE_LBL;
+    struct vkm_loss loss = {
+        .scale = (float)(1.0 / ((double)t->net->T * t->train.accum)),
+        .z_coef = t->train.z_loss,
+        .lbl_coef = lbl ? t->train.balance_coef / (float)t->train.accum : 0,
+        .loss_sum = STAT(t, loss), .z_sum = STAT(t, z_loss), .balance_sum = STAT(t, balance)};
+    vkm_net_forward(rec, t->net, t->tok[slot], expert_tokens(t));
+    vkm_net_loss(rec, t->net, t->target[slot], &loss);
+    vkm_net_backward(rec, t->net, t->tok[slot], &loss);
+}
+
+static void record_simbal(struct vkmoe_trainer *t, struct vkm_rec *rec)
+{
+    for (uint32_t layer = 0; layer < t->model.layers; layer++) {
+        const struct vkm_param *router = vkm_params_get(&t->net->params, VKM_PARAM_ROUTER, (int32_t)layer);
+        vkm_op_simbal(rec, router->weight, router->grad, STAT(t, balance), t->net->scratch.balance, t->model.experts,
+                      t->model.d_model, t->train.balance_coef);
+    }
+}
+
+static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot)
+{
+    const struct vkm_params *params = &t->net->params;
+    uint64_t row = VKM_NORM_PARTIALS * sizeof(float);
+    if (t->train.balance == VKMOE_BALANCE_SIMBAL)
+        record_simbal(t, rec);
+    for (uint32_t i = 0; i < params->range_count; i++)
+        vkm_op_grad_square(rec, params->ranges[i].grad, vkm_buf_slice(t->partials, i * row, row), params->ranges[i].count);
+    vkm_op_grad_norm(rec, t->partials, t->stats, params->range_count * VKM_NORM_PARTIALS, t->train.clip);
+    for (uint32_t i = 0; i < params->range_count; i++) {
+        const struct vkm_param_range *r = &params->ranges[i];
+        vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, t->control[slot], t->stats, r->count, t->train.beta1,
+                     t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
+    }
+    vkm_rec_copy(rec, t->report[slot], t->stats);
+    vkm_rec_fill(rec, vkm_buf_slice(t->stats, 0, offsetof(struct step_stats, skipped)), 0);
+    vkm_rec_fill(rec, expert_tokens(t), 0);
+}
+
+static enum vkmoe_status clear_stats(struct vkmoe_trainer *t)
+{
+    void *zeros = calloc(1, t->stats.bytes);
+    if (!zeros)
+        return vkm_fail_memory(&t->ctx->log);
+    enum vkmoe_status status = vkm_buf_upload(t->ctx, t->stats, zeros, t->stats.bytes);
+    free(zeros);
+    return status;
+}
+
+enum vkmoe_status vkm_trainer_commit(struct vkmoe_trainer *t)
+{
+    enum vkmoe_status status;
+    if ((status = vkm_net_commit(t->net)) || (status = vkm_arena_commit(t->upload)) ||
+        (status = vkm_arena_commit(t->device)) || (status = vkm_arena_commit(t->readback)) ||
+        (status = vkm_evaluator_commit(t->evaluator)) || (status = clear_stats(t)))
+        return status;
+    for (int slot = 0; slot < VKM_SLOTS; slot++) {
+        if ((status = vkm_rec_create(t->ctx, "micro-batch", &t->micro[slot])) ||
+            (status = vkm_rec_create(t->ctx, "update", &t->update[slot])))
+            return status;
+        record_micro(t, t->micro[slot], slot);
+        record_update(t, t->update[slot], slot);
+        if ((status = vkm_rec_end(t->micro[slot])) || (status = vkm_rec_end(t->update[slot])))
+            return status;
+    }
+    return VKMOE_OK;
+}

@@ -1,0 +1,45 @@
+/* A model being trained. */
+#ifndef VKM_TRAIN_TRAINER_H
+#define VKM_TRAIN_TRAINER_H
+
+#include "train/evaluator.h"
+#include "train/metrics.h"
+#include "train/trainer_json.h"
+
+struct vkmoe_trainer {
+    struct vkmoe_context *ctx;
+    const struct vkmoe_data *data;
+    struct vkmoe_model_config model;
+    struct vkmoe_train_config train;    /* with its defaults in the place of zeros */
+    char *run_dir;                      /* NULL: nothing is written */
+    struct vkm_metrics *metrics;
+
+    struct vkm_net *net;
+    struct vkm_evaluator *evaluator;
+    struct vkm_arena *upload, *device, *readback;
+    struct vkm_buf tok[VKM_SLOTS], target[VKM_SLOTS]; /* [T] u32 of a micro-batch */
+    struct vkm_buf control[VKM_SLOTS];  /* struct step_control */
+    struct vkm_buf stats;               /* struct step_stats, then expert_tokens [L,E] u32 */
+    struct vkm_buf report[VKM_SLOTS];   /* copy of stats as a step left it */
+    struct vkm_buf partials;            /* of the gradient's norm */
+
+    struct vkm_rec *micro[VKM_SLOTS];   /* forward and backward of a micro-batch */
+    struct vkm_rec *update[VKM_SLOTS];  /* balance of the weights, norm, AdamW, report */
+    uint64_t micro_ticket[VKM_SLOTS], update_ticket[VKM_SLOTS];
+
+    struct vkm_run_state state;         /* of the newest step collected */
+    uint64_t submitted;                 /* steps handed over */
+    struct vkmoe_step_report last;      /* the newest collected */
+    uint32_t *expert_tokens;            /* its counts */
+    double rate;                        /* tokens per second, smoothed; 0: none yet */
+    double rate_time;                   /* when the last step was collected; 0: something else ran since */
+};
+
+/* Plans a trainer: sizes are known, nothing is allocated on the device. model and train have been checked. */
+enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
+                                   const struct vkmoe_train_config *train, struct vkmoe_trainer **out);
+struct vkmoe_estimate vkm_trainer_estimate(const struct vkmoe_trainer *trainer);
+/* Allocates and records what was planned. */
+enum vkmoe_status vkm_trainer_commit(struct vkmoe_trainer *trainer);
+
+#endif
