@@ -49,8 +49,8 @@ void main()
             p.g.v[t * p.K + k] = gate;
         }
     }
-    if (p.norm_topk != 0 && lane == 0)
-        for (uint k = 0; k < p.K; k++)
+    for (uint k = 0; k < p.K; k++)
+        if (p.norm_topk != 0 && lane == 0)
             p.g.v[t * p.K + k] /= chosen_sum;
     for (uint e = lane; e < p.E; e += lanes)
         p.z.v[row + e] = exp(p.z.v[row + e] - top) / total;

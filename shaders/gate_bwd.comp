@@ -9,11 +9,11 @@ PUSH(gate_bwd);
 
 float dgate(uint slot)
 {
-    uint row = p.row_of.v[slot] * p.parts;
+    uint row = min(p.row_of.v[slot], p.T * p.K - 1) * p.parts; /* in range: see gemm.glsl, gathered_a */
     float sum = 0.0;
-    for (uint i = 0; i < p.parts; i++)
+    for (uint i = gl_LocalInvocationID.x; i < p.parts; i += gl_WorkGroupSize.x)
         sum += p.dgate.v[row + i];
-    return sum;
+    return workgroup_sum(sum);
 }
 
 void main()
@@ -28,20 +28,24 @@ void main()
         chosen = 0.0;
         for (uint k = 0; k < p.K; k++) {
             mean = fma(dgate(slot + k), p.g.v[slot + k], mean);
-            chosen += p.p.v[row + p.idx.v[slot + k]];
+            chosen += p.p.v[row + min(p.idx.v[slot + k], p.E - 1)];
         }
     }
 
     float inner = 0.0;
     for (uint e = lane; e < p.E; e += lanes) {
         float dp = PRESENT(p.count) ? p.lbl_scale * float(p.count.v[e]) : 0.0;
-        for (uint k = 0; k < p.K; k++)
-            if (p.idx.v[slot + k] == e)
-                dp += (dgate(slot + k) - mean) / chosen;
         p.dz.v[row + e] = dp;
         inner = fma(p.p.v[row + e], dp, inner);
     }
     inner = workgroup_sum(inner);
+    for (uint k = 0; k < p.K; k++) {
+        uint e = min(p.idx.v[slot + k], p.E - 1);
+        float dp = (dgate(slot + k) - mean) / chosen;
+        inner = fma(p.p.v[row + e], dp, inner);
+        if (lane == e % lanes)
+            p.dz.v[row + e] += dp;
+    }
     for (uint e = lane; e < p.E; e += lanes)
         p.dz.v[row + e] = p.p.v[row + e] * (p.dz.v[row + e] - inner);
 }

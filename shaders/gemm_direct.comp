@@ -47,6 +47,8 @@ void depth4_nn(uint a_at[TM], uint k)
 void depth1(uint a_at[TM], uint k)
 {
     float b[TN], b3[TN];
+    if (FORM == GEMM_TN)
+        k = min(k, k_end - 1); /* see gathered_a */
     uint b_row = FORM == GEMM_TN ? gathered_b(k) * p.n : b0 + k * p.n;
     uint a_row = FORM == GEMM_TN ? gathered_a(k) * p.m : 0;
     [[unroll]] for (uint j = 0; j < TN; j++) {

@@ -5,7 +5,7 @@
  * each expert's rows, and the indirect commands. One workgroup. */
 PUSH(route);
 
-shared uint counts[MAX_EXPERTS];
+shared uint counts[MAX_EXPERTS + 1], first_row[MAX_EXPERTS + 1], first_tile[MAX_EXPERTS + 1];
 
 void main()
 {
@@ -21,26 +21,28 @@ void main()
             p.total.v[e] += count;
     }
     barrier();
-    for (uint e = lane; e < p.E; e += lanes) {
-        uint row = 0, tile = 0;
-        for (uint before = 0; before < e; before++) {
-            uint count = counts[before];
-            row += count;
-            tile += (count + p.tile_rows - 1) / p.tile_rows;
+    uint rows = 0, tiles = 0;
+    for (uint e = 0; e < p.E; e++) { /* by every invocation: see gemm.glsl, gathered_a */
+        if (lane == 0) {
+            first_row[e] = rows;
+            first_tile[e] = tiles;
+            p.offset.v[e] = rows;
         }
-        uint count = counts[e];
-        p.offset.v[e] = row;
+        rows += counts[e];
+        tiles += (counts[e] + p.tile_rows - 1) / p.tile_rows;
+    }
+    if (lane == 0) {
+        p.offset.v[p.E] = rows;
+        p.commands.v[0] = p.commands.v[3] = tiles;
+        p.commands.v[1] = p.f_tiles;
+        p.commands.v[4] = p.d_tiles;
+        p.commands.v[2] = p.commands.v[5] = 1;
+    }
+    barrier();
+    for (uint e = lane; e < p.E; e += lanes) {
+        uint row = first_row[e], tile = first_tile[e], count = counts[e];
         for (uint done = 0; done < count; done += p.tile_rows)
             p.tiles.v[tile++] = gemm_tile(e, row + done);
-        if (e == p.E - 1) {
-            p.offset.v[p.E] = row + count;
-            p.commands.v[0] = tile;
-            p.commands.v[1] = p.f_tiles;
-            p.commands.v[2] = 1;
-            p.commands.v[3] = tile;
-            p.commands.v[4] = p.d_tiles;
-            p.commands.v[5] = 1;
-        }
         for (uint c = 0; c < chunks; c++) {
             uint in_chunk = p.chunk_count.v[c * p.E + e];
             p.chunk_count.v[c * p.E + e] = row;

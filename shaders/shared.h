@@ -28,12 +28,17 @@ typedef uint32_t uint;
 #define SPEC_GEMM_TM 6 /* rows of an invocation */
 #define SPEC_GEMM_TN 7 /* columns of an invocation */
 #define SPEC_GEMM_BK 8 /* depth of a shared-memory tile */
+#define SPEC_GEMM_GATHER 9
 #define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
 #define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
 
 #define GEMM_NT 0 /* C[m,n] = sum_k A[m,k] B[n,k] */
 #define GEMM_NN 1 /* C[m,n] = sum_k A[m,k] B[k,n] */
 #define GEMM_TN 2 /* C[m,n] = sum_k A[k,m] B[k,n] */
+
+#define GATHER_NONE 0
+#define GATHER_A 1 /* rows of A through p.gather */
+#define GATHER_B 2 /* rows of B (TN) */
 
 #define EPILOGUE_STORE 0   /* c = alpha * product + base */
 #define EPILOGUE_SWIGLU 1  /* two products h1, h3 (B rows f and F + f): c = (h1 | h3), aux = silu(h1) * h3 */
@@ -129,8 +134,7 @@ ARGS(attention) { /* qkv [T,3D] -> o [T,D], lse [T,H]; and backward */
 ARGS(gemm) {
     F32 a, b, c;
     F32 base;          /* added to the product; may be c; absent: nothing added */
-    U32 gather_a;      /* rows of A by index; absent: in order */
-    U32 gather_b;      /* rows of B by index (TN only) */
+    U32 gather;        /* index of each row of A or B, see SPEC_GEMM_GATHER */
     U32 offset;        /* [groups + 1] first row of each group */
     Tiles tiles;       /* tile map of the rows form */
     F32 act;           /* SWIGLU: silu(h1) h3 [R,F]; DSWIGLU: gate * silu(h1) h3 [R,F] */
@@ -138,6 +142,7 @@ ARGS(gemm) {
     U32 slot;          /* DSWIGLU: t * K + k of each row */
     F32 dgate;         /* DSWIGLU: [R, column tiles] partial sums of <dA', a> */
     uint m, n, k;
+    uint gather_rows;  /* rows of the array that gather points into */
     float alpha;
 };
 

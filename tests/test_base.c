@@ -44,10 +44,14 @@ Test(base, rng_below_is_the_scaled_word)
             uint32_t w[4];
             vkm_rng_words(7, 3, i, w);
             uint64_t value = vkm_rng_below(7, 3, i, limits[n]);
-            long double exact = (w[0] + w[1] * 4294967296.0L) / 18446744073709551616.0L * limits[n];
+            /* floor(word * n / 2^64), a bit of the word at a time. */
+            uint64_t word = (uint64_t)w[1] << 32 | w[0], exact = 0;
+            for (int bit = 0; bit < 64; bit++) {
+                uint64_t sum = exact + (word >> bit & 1 ? limits[n] : 0);
+                exact = sum >> 1 | (uint64_t)(sum < exact) << 63;
+            }
             cr_assert(value < limits[n]);
-            cr_assert(fabsl(value + 0.5L - exact) <= 1.5L, "n %llu, index %llu", (unsigned long long)limits[n],
-                      (unsigned long long)i);
+            cr_assert_eq(value, exact, "n %llu, index %llu", (unsigned long long)limits[n], (unsigned long long)i);
         }
     }
 }
@@ -281,8 +285,8 @@ Test(base, json_fields)
 
 Test(base, json_floats_read_back)
 {
-    static const float special[] = {0, 1, 0.1f, 1e-5f, 1e-8f, 5e-4f, 10000, FLT_MAX, FLT_MIN, FLT_EPSILON, 16777217};
-    for (uint64_t i = 0; i < 2000; i++) {
+    static const float special[] = {0, 1, 0.1f, 1e-5f, 1e-8f, 5e-4f, 10000, FLT_MAX, FLT_MIN, FLT_EPSILON, 16777216};
+    for (uint64_t i = 0; i < 300; i++) {
         float value = i < sizeof special / sizeof *special ? special[i] : (float)exp(20 * vkm_rng_normal(1, 1, i));
         if (!isfinite(value))
             continue;
@@ -294,7 +298,7 @@ Test(base, json_floats_read_back)
         json_decref(root);
     }
     assert_ok(vkm_json_save(&test_log, at("j"), json_pack("{s:o}", "v", vkm_json_float(1e-5f))));
-    expect_content("j", "{\n  \"v\": 1e-05\n}\n");
+    expect_content("j", "{\n  \"v\": 1e-5\n}\n");
     expect_failure(vkm_json_save(&test_log, at("j"), NULL), VKMOE_ERROR_MEMORY, "memory");
 }
 
@@ -356,7 +360,7 @@ Test(base, configurations_that_cannot_be)
     expect_bad((m.vocab = 1 << 20, m.d_model = 1 << 12, m.heads = 16), "vocab and d_model");
     expect_bad(t.steps = 0, "steps (0)");
     expect_bad(t.batch = 0, "batch (0)");
-    expect_bad(t.batch = 1 << 16, "batch, seq, top_k and d_expert");
+    expect_bad((t.batch = 1 << 16, m.seq = 512), "batch, seq, top_k and d_expert");
     expect_bad(t.lr = 0, "lr (0) must be a finite number greater than 0");
     expect_bad(t.lr = INFINITY, "lr (inf)");
     expect_bad(t.beta1 = 1, "beta1 (1) must be at least 0 and below 1");

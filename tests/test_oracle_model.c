@@ -231,6 +231,9 @@ Test(oracle_model, compare)
     got[1] = 2.0000002f;
     c = ref_compare(got, want, 3);
     cr_assert_eq(c.index, 1, "an exact value has no room");
+    const struct num unbounded = num_unbounded(1);
+    c = ref_compare(got, &unbounded, 1);
+    cr_assert_not(ref_ok(&c), "what has no bound is not right");
     got[0] = NAN;
     c = ref_compare(got, want, 3);
     cr_assert_eq(c.bad, 1);

@@ -11,6 +11,7 @@ layout(constant_id = SPEC_GEMM_BM) const uint BM = 8;
 layout(constant_id = SPEC_GEMM_TM) const uint TM = 8;
 layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
 layout(constant_id = SPEC_GEMM_BK) const uint BK = 16;
+layout(constant_id = SPEC_GEMM_GATHER) const uint GATHER = GATHER_NONE;
 const bool DUAL = EPILOGUE == EPILOGUE_SWIGLU;
 PUSH(gemm);
 
@@ -38,8 +39,12 @@ void locate()
     }
 }
 
-uint gathered_a(uint row) { return PRESENT(p.gather_a) ? p.gather_a.v[row] : row; }
-uint gathered_b(uint row) { return PRESENT(p.gather_b) ? p.gather_b.v[row] : row; }
+/* lavapipe 26.2 loads through an address that is the same in all lanes even where no lane is active: in a branch not
+ * taken, one iteration past a loop's end, in a loop inside such a place, whose counter is then undefined. So a constant
+ * decides here, not an address of 0; an index that was itself loaded is brought into range; and no kernel loads through
+ * a uniform address in a loop that only some lanes run. */
+uint gathered_a(uint row) { return GATHER == GATHER_A ? min(p.gather.v[row], p.gather_rows - 1) : row; }
+uint gathered_b(uint row) { return GATHER == GATHER_B ? min(p.gather.v[row], p.gather_rows - 1) : row; }
 
 /* Stores one element of the product (two of a dual one); returns its term of the gate's gradient. */
 float epilogue(uint row, uint col, float x, float x3)
@@ -51,7 +56,7 @@ float epilogue(uint row, uint col, float x, float x3)
     } else if (EPILOGUE == EPILOGUE_DSWIGLU) {
         /* x = dA' = dOut W2: da = gate dA'; (h1 | h3) becomes (dh1 | dh3); act = gate a; the gate's gradient <dA', a> */
         uint i1 = row * 2 * p.n + col, i3 = i1 + p.n;
-        float h1 = p.c.v[i1], h3 = p.c.v[i3], gate = p.gate.v[p.slot.v[row]];
+        float h1 = p.c.v[i1], h3 = p.c.v[i3], gate = p.gate.v[min(p.slot.v[row], p.m - 1)];
         float s = 1.0 / (1.0 + exp(-h1)), silu = h1 * s;
         float da = gate * x;
         p.c.v[i1] = da * h3 * s * (1.0 + h1 * (1.0 - s));

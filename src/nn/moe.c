@@ -25,7 +25,7 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     vkm_op_gate(rec, l->p, routing->idx, l->g, T, E, K, net->config.norm_topk);
     vkm_op_route(rec, routing, expert_tokens);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather_a = true,
+        .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather = GATHER_A,
         .a = s->h, .b = param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down", .form = GEMM_NT, .routing = routing, .a = s->act,
@@ -48,13 +48,13 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
 
     vkm_op_rmsnorm(rec, l->x_mid, norm->weight, s->h, T, D, net->config.norm_eps);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .routing = routing, .gather_a = true,
+        .label = "moe.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .routing = routing, .gather = GATHER_A,
         .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->g, .dgate = s->dgate, .m = R, .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.down.bwd.w", .form = GEMM_TN, .routing = routing, .gather_a = true, .a = s->dx, .b = s->act,
+        .label = "moe.down.bwd.w", .form = GEMM_TN, .routing = routing, .gather = GATHER_A, .a = s->dx, .b = s->act,
         .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.gate_up.bwd.w", .form = GEMM_TN, .routing = routing, .gather_b = true, .a = l->h13, .b = s->h,
+        .label = "moe.gate_up.bwd.w", .form = GEMM_TN, .routing = routing, .gather = GATHER_B, .a = l->h13, .b = s->h,
         .c = w13->grad, .m = 2 * F, .n = D, .k = R, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.gate_up.bwd.x", .form = GEMM_NN, .routing = routing, .a = l->h13, .b = w13->weight, .c = s->rows,

@@ -48,14 +48,15 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
         .label = g->label, .kernel = tiles.gemm, .args = &args, .args_bytes = sizeof args,
         .spec = {[0] = tiles.gemm_wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
                  [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g), [SPEC_GEMM_BM] = tiles.bm,
-                 [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk},
-        .spec_count = SPEC_GEMM_BK + 1,
+                 [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk,
+                 [SPEC_GEMM_GATHER] = g->gather},
+        .spec_count = SPEC_GEMM_GATHER + 1,
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), 1},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (routing) {
         args.offset = routing->offset.addr;
-        args.gather_a = g->gather_a ? routing->token_of.addr : 0;
-        args.gather_b = g->gather_b ? routing->token_of.addr : 0;
+        args.gather = routing->token_of.addr;
+        args.gather_rows = routing->T;
         args.slot = routing->slot_of.addr;
         args.tiles = routing->tiles.addr;
         if (g->form == GEMM_TN)

@@ -59,7 +59,7 @@ struct vkm_gemm {
     /* A grouped product: rows of A and C (NT, NN; m = R and B is [E, ...]) or of A and B (TN; k = R and C is [E,m,n]) are
      * those of a routing; n is its F or its D in the rows form. */
     const struct vkm_routing *routing;
-    bool gather_a, gather_b;      /* rows of A, B are tokens: read through token_of (B: form TN only) */
+    uint32_t gather;              /* GATHER_A, GATHER_B (form TN only): its rows are tokens, read through token_of */
     struct vkm_buf act;           /* SWIGLU: a = silu(h1) h3 [R,F] written; c = h13 [R,2F], B = [E,2F,k], n = F.
                                      DSWIGLU: gate * a [R,F] written; c = h13 becomes dh13 */
     struct vkm_buf gate;          /* DSWIGLU: [T,K] */

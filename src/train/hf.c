@@ -21,7 +21,7 @@ static json_t *number(uint32_t value)
 
 static json_t *common_fields(const struct vkmoe_model_config *c)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:n, s:b, s:b, s:s, s:i, s:i}",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:n, s:b, s:f, s:b, s:s, s:i, s:i}",
                      "hidden_size", number(c->d_model),
                      "num_hidden_layers", number(c->layers),
                      "num_attention_heads", number(c->heads),
@@ -36,6 +36,7 @@ static json_t *common_fields(const struct vkmoe_model_config *c)
                      "hidden_act", "silu",
                      "sliding_window",
                      "output_router_logits", 0,
+                     "router_aux_loss_coef", 0.0,
                      "use_cache", 1,
                      "torch_dtype", "float32",
                      "bos_token_id", VKMOE_TOKEN_END_OF_TEXT,

@@ -29,12 +29,12 @@ enum vkmoe_status vkm_safetensors_create(const struct vkmoe_log *log, const char
     struct vkm_safetensors_writer *w = calloc(1, sizeof *w);
     if (!w)
         return vkm_fail_memory(log);
-    enum vkmoe_status status = vkm_writer_begin(log, path, &w->file);
     w->log = log;
     w->header = json_object();
     w->metadata = json_object();
-    if (status == VKMOE_OK && json_object_set_new(w->header, "__metadata__", w->metadata) != 0)
-        status = vkm_fail_memory(log);
+    enum vkmoe_status status = json_object_set_new(w->header, "__metadata__", w->metadata) == 0
+        ? vkm_writer_begin(log, path, &w->file)
+        : vkm_fail_memory(log);
     if (status == VKMOE_OK)
         status = vkm_safetensors_note(w, "format", "pt");
     if (status != VKMOE_OK) {
@@ -367,7 +367,10 @@ enum vkmoe_status vkm_safetensors_expect(const struct vkm_safetensors *f, const 
     if (!t)
         return vkm_fail(f->log, VKMOE_ERROR_FORMAT, "%s: tensor \"%s\" is missing; the file is not of this model",
                         f->path, name);
-    if (t->rank == rank && memcmp(t->dims, dims, rank * sizeof *dims) == 0 && strcmp(t->dtype, "F32") == 0)
+    bool same = t->rank == rank && strcmp(t->dtype, "F32") == 0;
+    for (uint32_t i = 0; i < rank && same; i++)
+        same = t->dims[i] == dims[i];
+    if (same)
         return VKMOE_OK;
     char is[200], wanted[200];
     shape_text(is, sizeof is, t->dims, t->rank);

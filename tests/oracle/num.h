@@ -34,7 +34,7 @@
 struct num {
     double v;   /* the value */
     double e;   /* |f32 result - v| <= e; 0 for an input that f32 represents, infinite where nothing can be said */
-    double var; /* see above; at most e^2 where e is small */
+    double var; /* of the error, as above: e <= 6 sqrt(var). Make numbers with num_exact or num_within. */
 };
 
 /* How values are computed. The reference is NUM_DOUBLE; the others make it the f32 evaluation that its bounds are

@@ -29,11 +29,11 @@ struct num *ref_new(size_t n);
 struct num *ref_exact_new(const float *x, size_t n);
 
 struct ref_check {
-    double ratio;    /* worst |got - v| / e: at most 1 is right; 0 for equal values, infinite where e = 0 and not */
+    double ratio;    /* worst |got - v| / e: at most 1 is right; 0 for equal values, infinite without a finite e */
     size_t index;    /* where */
     double got, v, e; /* there */
     size_t bad;      /* values that are NaN or infinite (they also make the ratio infinite) */
-    double weakest;  /* largest e / max |v|: 1e-3 sees errors of a thousandth of the range, infinity nothing */
+    double weakest;  /* largest e / max |v|: 1e-3 sees errors of a thousandth of the range */
 };
 
 struct ref_check ref_compare(const float *got, const struct num *want, size_t n);

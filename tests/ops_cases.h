@@ -1,0 +1,31 @@
+/* The cases of every operation, forward and backward, on the shapes of cases/cases.h. A case runs one shape of a table
+ * in all variants that differ in code; it begins with ops_begin and ends with ops_end. */
+#ifndef VKM_OPS_CASES_H
+#define VKM_OPS_CASES_H
+
+#include "ops_fixture.h"
+
+#include "ops/ops.h"
+
+struct ops_case {
+    const char *name;
+    bool (*run)(struct ops *o, size_t index, struct ops_result *result);
+    size_t count;         /* index < count */
+};
+
+/* Each ends in a row of zeros. */
+extern const struct ops_case ops_cases_dense[];
+extern const struct ops_case ops_cases_attention[];
+extern const struct ops_case ops_cases_gate[];
+extern const struct ops_case ops_cases_moe[];
+extern const struct ops_case ops_cases_loss[];
+extern const struct ops_case ops_cases_optim[];
+
+/* A routing with its outputs as arrays: T, E, K, F, D. idx [T,K] was filled by the case. */
+struct ops_routing {
+    struct vkm_routing r;
+    struct ops_array idx, count, offset, row_of, token_of, slot_of, tiles, commands;
+};
+struct ops_routing ops_routing(struct ops *o, struct vkm_routing shape, struct ops_array idx);
+
+#endif

@@ -1,0 +1,112 @@
+/* Cross-entropy, sums, the balance losses. */
+#include "ops_cases.h"
+
+#include "cases/cases.h"
+
+static bool xent(struct ops *o, size_t index, struct ops_result *result)
+{
+    const struct case_xent *s = &case_xents[index];
+    const size_t n = (size_t)s->T * s->V;
+    const float z_coef = index % 2 ? 1e-2f : 0, scale = 1.0f / (float)(s->T + 1);
+    ops_begin(o, result, index, "cross-entropy T %u, V %u, logits to %g, z-loss %g", s->T, s->V, (double)s->scale,
+              (double)z_coef);
+    uint32_t *targets = ops_new_words(o, s->T);
+    case_fill_targets(targets, s, index);
+    struct ops_array target = ops_in_copy(o, s->T, targets), logits = ops_changed_random(o, n, s->scale);
+    struct ops_array same = ops_in_copy(o, n, ops_floats_before(o, logits)); /* scale 0 leaves them alone */
+    struct ops_array loss[2] = {ops_out(o, s->T), ops_out(o, s->T)}, z_loss[2] = {ops_out(o, s->T), ops_out(o, s->T)};
+    vkm_op_xent(ops_record(o), logits.buf, target.buf, loss[0].buf, z_loss[0].buf, s->T, s->V, z_coef, scale);
+    vkm_op_xent(ops_record(o), same.buf, target.buf, loss[1].buf, z_loss[1].buf, s->T, s->V, z_coef, 0);
+    if (ops_run(o)) {
+        struct num *want = ops_new(o, s->T), *want_z = ops_new(o, s->T), *gradient = ops_new(o, n);
+        ref_xent(s->T, s->V, ops_num(o, logits), targets, z_coef, scale, want, want_z, gradient);
+        for (int i = 0; i < 2; i++) {
+            ops_expect(o, "loss", loss[i], want);
+            ops_expect(o, "z_loss", z_loss[i], want_z);
+        }
+        ops_expect(o, "dlogits", logits, gradient);
+    }
+    return ops_end(o);
+}
+
+static bool sum(struct ops *o, size_t index, struct ops_result *result)
+{
+    const uint32_t n = case_lengths[index];
+    const float scale = index % 2 ? 0.3f : 1;
+    ops_begin(o, result, index, "sum of %u, scale %g", n, (double)scale);
+    struct ops_array x = ops_in(o, n, 1), out = ops_added(o, 1);
+    vkm_op_sum(ops_record(o), x.buf, out.buf, n, scale);
+    if (ops_run(o)) {
+        struct num *terms = ops_num(o, x), *want = ops_num(o, out);
+        struct num_sum total = {0};
+        for (uint32_t i = 0; i < n; i++)
+            num_sum_add(&total, terms[i]);
+        num_sum_scale(&total, scale);
+        num_sum_add(&total, *want);
+        *want = num_sum_end(&total);
+        ops_expect(o, "sum", out, want);
+    }
+    return ops_end(o);
+}
+
+static bool simbal(struct ops *o, size_t index, struct ops_result *result)
+{
+    const struct case_router *s = &case_routers[index];
+    const float coef = 0.1f;
+    const struct vkm_buf none = {0};
+    ops_begin(o, result, index, "SimBal E %u, D %u%s", s->E, s->D, s->orthonormal ? ", orthonormal" : "");
+    float *router = ops_new_floats(o, (size_t)s->E * s->D);
+    case_fill_router(router, s, index);
+    struct ops_array w = ops_in_copy(o, (size_t)s->E * s->D, router), dw = ops_added(o, (size_t)s->E * s->D);
+    struct ops_array loss[2] = {ops_added(o, 1), ops_added(o, 1)};
+    struct ops_array scratch[2] = {ops_scratch(o, vkm_simbal_scratch(s->E)), ops_scratch(o, vkm_simbal_scratch(s->E))};
+    vkm_op_simbal(ops_record(o), w.buf, dw.buf, loss[0].buf, scratch[0].buf, s->E, s->D, coef);
+    vkm_op_simbal(ops_record(o), w.buf, none, loss[1].buf, scratch[1].buf, s->E, s->D, coef);
+    if (ops_run(o)) {
+        struct num *gradient = ops_num(o, dw);
+        const struct num value = ref_simbal(s->E, s->D, coef, ops_num(o, w), gradient);
+        for (int i = 0; i < 2; i++) {
+            struct num *want = ops_num(o, loss[i]);
+            *want = num_add(*want, value);
+            ops_expect(o, "loss", loss[i], want);
+        }
+        ops_expect(o, "dw", dw, gradient);
+    }
+    return ops_end(o);
+}
+
+static bool lbl(struct ops *o, size_t index, struct ops_result *result)
+{
+    const struct case_grouped *s = &case_groupeds[index];
+    const struct vkm_buf none = {0};
+    const size_t n = (size_t)s->T * s->E;
+    const float coef = 0.01f;
+    ops_begin(o, result, index, "load-balancing loss T %u, E %u, K %u, %s", s->T, s->E, s->top_k,
+              case_routing_name(s->routing));
+    uint32_t *idx = ops_new_words(o, (size_t)s->T * s->top_k);
+    float *p = ops_new_floats(o, n);
+    case_route(s->routing, s->T, s->E, s->top_k, index, idx);
+    case_fill(p, n, index, 1);
+    for (size_t i = 0; i < n; i++)
+        p[i] = fabsf(p[i]);
+    struct ops_array probability = ops_in_copy(o, n, p), loss = ops_added(o, 1);
+    struct ops_array scratch = ops_scratch(o, vkm_lbl_scratch(s->T, s->E));
+    struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = 4, .D = 4};
+    struct ops_routing routing = ops_routing(o, shape, ops_in_copy(o, (size_t)s->T * s->top_k, idx));
+    vkm_op_route(ops_record(o), &routing.r, none);
+    vkm_op_lbl(ops_record(o), &routing.r, probability.buf, loss.buf, scratch.buf, coef);
+    if (ops_run(o)) {
+        struct num *want = ops_num(o, loss);
+        *want = num_add(*want, ref_lbl(s->T, s->T, s->E, s->top_k, ops_num(o, probability), idx, coef, false, NULL));
+        ops_expect(o, "loss", loss, want);
+    }
+    return ops_end(o);
+}
+
+const struct ops_case ops_cases_loss[] = {
+    {"cross-entropy", xent, CASE_COUNT(case_xents)},
+    {"sum", sum, CASE_COUNT(case_lengths)},
+    {"SimBal", simbal, CASE_COUNT(case_routers)},
+    {"load-balancing loss", lbl, CASE_COUNT(case_groupeds)},
+    {0},
+};
