@@ -39,12 +39,12 @@ ParameterizedTest(struct parameter *parameter, ops, equals_reference)
     size_t values = 0;
     for (size_t i = 0; i < c->count; i++) {
         struct ops_result r;
-        cr_expect(c->run(o, i, &r), "%s, %s: %s: %s (%s)", ctx->info.name, kernels, r.name, r.failure, seen.last);
+        cr_expect(c->run(o, i, &r), "%s, %s: %s: %s (%s)", ctx->info.driver, kernels, r.name, r.failure, seen.last);
         values += r.values;
         if (i == 0 || r.ratio > worst.ratio)
             worst = r;
     }
-    fprintf(stderr, "%s, %s: %s: %zu shapes, %zu values; worst error / bound %.3f (%s of %s)\n", ctx->info.name, kernels,
+    fprintf(stderr, "%s, %s: %s: %zu shapes, %zu values; worst error / bound %.3f (%s of %s)\n", ctx->info.driver, kernels,
             c->name, c->count, values, worst.ratio, worst.worst, worst.name);
     ops_destroy(o);
     close_context(ctx, 0);

@@ -92,13 +92,6 @@ int close_context(struct vkmoe_context *ctx, int status)
     return EXIT_FAILED;
 }
 
-int exit_status(enum vkmoe_status status)
-{
-    if (status == VKMOE_OK)
-        return EXIT_OK;
-    return status == VKMOE_ERROR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
-}
-
 void print_quoted(const char *text)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+,:=@%";

@@ -47,9 +47,6 @@ struct vkmoe_context *open_context(const struct common_options *options);
 /* Destroys the context, which may be NULL. Returns status, or EXIT_FAILED where the validation layers complained. */
 int close_context(struct vkmoe_context *ctx, int status);
 
-/* What a failure of the library means as an exit status: an argument that it refused is a usage error. */
-int exit_status(enum vkmoe_status status);
-
 /* Prints text to stdout so that a shell reads it as one word. */
 void print_quoted(const char *text);
 

@@ -63,17 +63,16 @@ static int run(const struct command *command, int argc, char **argv)
     ctx = open_context(&o.common);
     if (!ctx)
         goto end;
-    status = exit_status(vkmoe_data_open(&(struct vkmoe_data_desc){
+    vkmoe_data_open(&(struct vkmoe_data_desc){
         .log = library_log(o.common.verbose), .train = o.data.items, .train_count = o.data.count,
-    }, &data));
-    if (status == EXIT_OK)
-        status = exit_status(vkmoe_model_load(ctx, o.model, &model));
-    if (status == EXIT_OK)
-        status = exit_status(vkmoe_model_evaluate(model, data, &result));
-    if (status == EXIT_OK && !print_result(&result, o.json)) {
+    }, &data);
+    if (!data || vkmoe_model_load(ctx, o.model, &model) != VKMOE_OK ||
+        vkmoe_model_evaluate(model, data, &result) != VKMOE_OK)
+        goto end;
+    if (print_result(&result, o.json))
+        status = EXIT_OK;
+    else
         message("the result could not be written as JSON: it is not finite");
-        status = EXIT_FAILED;
-    }
 end:
     vkmoe_model_destroy(model);
     vkmoe_data_close(data);

@@ -48,11 +48,12 @@ static int run(const struct command *command, int argc, char **argv)
     struct vkmoe_context *ctx = open_context(&o.common);
     if (!ctx)
         return EXIT_FAILED;
-    int status = exit_status(vkmoe_model_load(ctx, o.model, &model));
-    if (status == EXIT_OK) {
+    int status = EXIT_FAILED;
+    if (vkmoe_model_load(ctx, o.model, &model) == VKMOE_OK) {
         if (o.generate.prompt)
             fputs(o.generate.prompt, stdout);
-        status = exit_status(vkmoe_model_generate(model, &o.generate, print_text, NULL));
+        if (vkmoe_model_generate(model, &o.generate, print_text, NULL) == VKMOE_OK)
+            status = EXIT_OK;
         putchar('\n');
     }
     vkmoe_model_destroy(model);

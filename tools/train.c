@@ -167,13 +167,13 @@ static enum options_result read_options(const struct command *command, int argc,
     return result;
 }
 
-/* Prints the model and its memory; EXIT_FAILED after a message that says what would fit. */
+/* Checks the configuration and prints the model and its memory. EXIT_USAGE or EXIT_FAILED after a message. */
 static int check_memory(struct vkmoe_context *ctx, const struct train_options *o)
 {
     struct vkmoe_estimate estimate, other;
     const enum vkmoe_status status = vkmoe_estimate(ctx, &o->model, &o->train, &estimate);
     if (status != VKMOE_OK)
-        return exit_status(status);
+        return status == VKMOE_ERROR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
     if (!o->quiet)
         print_model(&o->model, &o->train, &estimate);
     if (estimate.total_bytes <= estimate.available_bytes)
@@ -300,7 +300,7 @@ static int train_and_report(struct vkmoe_trainer *trainer, const struct train_op
     if (status == VKMOE_OK)
         print_summary(&p, &report, dir);
     free(p.load);
-    return exit_status(status);
+    return status == VKMOE_OK ? EXIT_OK : EXIT_FAILED;
 }
 
 static int run(const struct command *command, int argc, char **argv)
@@ -325,12 +325,13 @@ static int run(const struct command *command, int argc, char **argv)
         if (status != EXIT_OK)
             goto end;
     }
-    status = exit_status(vkmoe_data_open(&(struct vkmoe_data_desc){
+    status = EXIT_FAILED;
+    vkmoe_data_open(&(struct vkmoe_data_desc){
         .log = library_log(o.common.verbose),
         .train = o.data.items, .train_count = o.data.count,
         .valid = o.valid.items, .valid_count = o.valid.count,
-    }, &data));
-    if (status != EXIT_OK)
+    }, &data);
+    if (!data)
         goto end;
     const struct vkmoe_data_info info = vkmoe_data_info(data);
     if (!o.quiet)
@@ -344,8 +345,7 @@ static int run(const struct command *command, int argc, char **argv)
         desc.train = o.train;
         desc.run_dir = o.out;
     }
-    status = exit_status(vkmoe_trainer_create(ctx, &desc, &trainer));
-    if (status == EXIT_OK)
+    if (vkmoe_trainer_create(ctx, &desc, &trainer) == VKMOE_OK)
         status = train_and_report(trainer, &o);
 end:
     vkmoe_trainer_destroy(trainer);
