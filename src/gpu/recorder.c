@@ -442,3 +442,15 @@ enum vkmoe_status vkm_rec_submit(struct vkm_rec *rec, uint64_t *ticket)
         *ticket = rec->ticket;
     return ctx->profiler ? collect_times(rec) : VKMOE_OK;
 }
+
+enum vkmoe_status vkm_rec_run_once(struct vkm_rec *rec)
+{
+    uint64_t ticket;
+    enum vkmoe_status status = vkm_rec_end(rec);
+    if (!status)
+        status = vkm_rec_submit(rec, &ticket);
+    if (!status)
+        status = vkm_wait(rec->ctx, ticket);
+    vkm_rec_destroy(rec);
+    return status;
+}

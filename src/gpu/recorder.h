@@ -64,6 +64,9 @@ enum vkmoe_status vkm_rec_end(struct vkm_rec *rec);
  * (may be NULL) is for vkm_wait. Host writes made before the call are visible to it. */
 enum vkmoe_status vkm_rec_submit(struct vkm_rec *rec, uint64_t *ticket);
 
+/* For work that is done once: ends the recording, submits it, waits for it and destroys it. */
+enum vkmoe_status vkm_rec_run_once(struct vkm_rec *rec);
+
 /* Dispatches and barriers recorded: for tests and `--profile`. */
 uint32_t vkm_rec_dispatches(const struct vkm_rec *rec);
 uint32_t vkm_rec_barriers(const struct vkm_rec *rec);

@@ -9,19 +9,12 @@ static const uint64_t piece_bytes = 32 * 1024 * 1024;
 static enum vkmoe_status copy_and_wait(struct vkmoe_context *ctx, const char *name, struct vkm_buf dst,
                                        struct vkm_buf src)
 {
-    struct vkm_rec *rec = NULL;
-    uint64_t ticket = 0;
+    struct vkm_rec *rec;
     enum vkmoe_status status = vkm_rec_create(ctx, name, &rec);
-    if (!status) {
-        vkm_rec_copy(rec, dst, src);
-        status = vkm_rec_end(rec);
-    }
-    if (!status)
-        status = vkm_rec_submit(rec, &ticket);
-    if (!status)
-        status = vkm_wait(ctx, ticket);
-    vkm_rec_destroy(rec);
-    return status;
+    if (status)
+        return status;
+    vkm_rec_copy(rec, dst, src);
+    return vkm_rec_run_once(rec);
 }
 
 /* Copies device to host (src NULL) or host to device (dst NULL). */

@@ -238,7 +238,6 @@ static bool init_values(const struct vkm_param *p, const struct vkmoe_model_conf
 static enum vkmoe_status clear(struct vkmoe_context *ctx, const struct vkm_params *params)
 {
     struct vkm_rec *rec;
-    uint64_t ticket = 0;
     enum vkmoe_status status = vkm_rec_create(ctx, "clear parameters", &rec);
     if (status)
         return status;
@@ -251,13 +250,7 @@ static enum vkmoe_status clear(struct vkmoe_context *ctx, const struct vkm_param
             vkm_rec_fill(rec, r->moment2, 0);
         }
     }
-    status = vkm_rec_end(rec);
-    if (!status)
-        status = vkm_rec_submit(rec, &ticket);
-    if (!status)
-        status = vkm_wait(ctx, ticket);
-    vkm_rec_destroy(rec);
-    return status;
+    return vkm_rec_run_once(rec);
 }
 
 enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,

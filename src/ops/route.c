@@ -47,6 +47,12 @@ void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_b
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     struct vkm_tiles tiles = vkm_tiles(ctx);
+    if (most_tiles(&tiles, r) > ctx->caps.max_groups) {
+        vkm_rec_fail(rec, vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT,
+                                   "%u tokens with %u experts each make more than %u tiles, the most this device launches; "
+                                   "use a smaller batch", r->T, r->K, ctx->caps.max_groups));
+        return;
+    }
     struct vkm_route_args args = {
         r->idx.addr, r->chunk_count.addr, r->count.addr, total.addr, r->offset.addr, r->row_of.addr, r->token_of.addr,
         r->slot_of.addr, r->tiles.addr, r->commands.addr, r->T, r->E, r->K, tiles.route_chunk, tiles.bm,

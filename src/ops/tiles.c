@@ -12,7 +12,8 @@ struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
     }
     return (struct vkm_tiles){
         .gemm = VKM_KERNEL_GEMM_TILED, .gemm_wg = 256, .bm = 64, .bn = 64, .bk = 16, .tm = 4, .tn = 4,
-        .row_wg = caps->subgroup > 128 ? caps->subgroup : 128, .flat_wg = 256, .attention_wg = 64, .attention_lanes = 8,
+        .row_wg = caps->subgroup > 128 ? caps->subgroup : 128, .flat_wg = 256, .attention_wg = 64,
+        .attention_lanes = caps->subgroup < 8 ? caps->subgroup : 8, /* they sum over lanes of a subgroup */
         .sum_chunk = 64, .route_chunk = 64,
     };
 }

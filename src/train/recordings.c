@@ -1,4 +1,4 @@
-/* What a trainer allocates and records: micro-batch and update, once for each slot. */
+/* What a trainer is made of: its buffers, and the recordings of micro-batch and update, once for each slot. */
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -54,6 +54,25 @@ fail:
     return status;
 }
 
+void vkmoe_trainer_destroy(struct vkmoe_trainer *t)
+{
+    if (!t)
+        return;
+    for (int slot = 0; slot < VKM_SLOTS; slot++) {
+        vkm_rec_destroy(t->micro[slot]);
+        vkm_rec_destroy(t->update[slot]);
+    }
+    vkm_evaluator_destroy(t->evaluator);
+    vkm_net_destroy(t->net);
+    vkm_arena_destroy(t->upload);
+    vkm_arena_destroy(t->device);
+    vkm_arena_destroy(t->readback);
+    vkm_metrics_close(t->metrics);
+    free(t->expert_tokens);
+    free(t->run_dir);
+    free(t);
+}
+
 struct vkmoe_estimate vkm_trainer_estimate(const struct vkmoe_trainer *t)
 {
     const struct vkmoe_model_config *c = &t->model;
@@ -71,6 +90,21 @@ struct vkmoe_estimate vkm_trainer_estimate(const struct vkmoe_trainer *t)
     /* Causal attention: half of S keys for each of q k^T and w v, forward and twice backward. */
     e.flops_per_token = 6 * (e.params_active - embed) + 6ull * c->layers * c->seq * c->d_model;
     return e;
+}
+
+enum vkmoe_status vkmoe_estimate(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
+                                 const struct vkmoe_train_config *train, struct vkmoe_estimate *out)
+{
+    struct vkmoe_trainer *plan;
+    *out = (struct vkmoe_estimate){0};
+    enum vkmoe_status status = vkm_config_check(&ctx->log, model, train);
+    if (!status)
+        status = vkm_trainer_plan(ctx, model, train, &plan);
+    if (status)
+        return status;
+    *out = vkm_trainer_estimate(plan);
+    vkmoe_trainer_destroy(plan);
+    return VKMOE_OK;
 }
 
 static void record_micro(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot)

@@ -19,21 +19,6 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-enum vkmoe_status vkmoe_estimate(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
-                                 const struct vkmoe_train_config *train, struct vkmoe_estimate *out)
-{
-    struct vkmoe_trainer *plan;
-    *out = (struct vkmoe_estimate){0};
-    enum vkmoe_status status = vkm_config_check(&ctx->log, model, train);
-    if (!status)
-        status = vkm_trainer_plan(ctx, model, train, &plan);
-    if (status)
-        return status;
-    *out = vkm_trainer_estimate(plan);
-    vkmoe_trainer_destroy(plan);
-    return VKMOE_OK;
-}
-
 /* ---- creation -------------------------------------------------------------------------------------------------- */
 
 static enum vkmoe_status refuse_existing_run(const struct vkmoe_log *log, const char *dir)
@@ -119,25 +104,6 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
 fail:
     vkmoe_trainer_destroy(t);
     return status;
-}
-
-void vkmoe_trainer_destroy(struct vkmoe_trainer *t)
-{
-    if (!t)
-        return;
-    for (int slot = 0; slot < VKM_SLOTS; slot++) {
-        vkm_rec_destroy(t->micro[slot]);
-        vkm_rec_destroy(t->update[slot]);
-    }
-    vkm_evaluator_destroy(t->evaluator);
-    vkm_net_destroy(t->net);
-    vkm_arena_destroy(t->upload);
-    vkm_arena_destroy(t->device);
-    vkm_arena_destroy(t->readback);
-    vkm_metrics_close(t->metrics);
-    free(t->expert_tokens);
-    free(t->run_dir);
-    free(t);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------------------------- */

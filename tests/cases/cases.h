@@ -57,7 +57,7 @@ static const struct case_grouped case_groupeds[] = {
     {33, 24, 28, 7, 3, CASE_SKEWED},   {64, 64, 64, 8, 2, CASE_EMPTY},    {65, 65, 33, 3, 1, CASE_EMPTY},
     {63, 17, 62, 2, 1, CASE_ONE},      {67, 40, 36, 16, 4, CASE_SKEWED},  {100, 12, 8, 64, 2, CASE_RANDOM},
     {128, 64, 32, 8, 2, CASE_RANDOM},  {128, 96, 64, 32, 4, CASE_SKEWED}, {200, 48, 64, 6, 2, CASE_EMPTY},
-    {96, 32, 48, 1, 1, CASE_BALANCED}, {50, 20, 24, 200, 8, CASE_RANDOM},
+    {96, 32, 48, 1, 1, CASE_BALANCED}, {50, 20, 24, 200, 8, CASE_RANDOM},  {193, 20, 12, 4, 4, CASE_RANDOM},
 };
 
 struct case_norm {
@@ -146,6 +146,7 @@ static const struct case_moe case_moes[] = {
     {1, 4, 1, 1, 4, CASE_ONE, true},      {1, 8, 4, 2, 12, CASE_RANDOM, false}, {7, 12, 3, 3, 20, CASE_RANDOM, true},
     {16, 16, 4, 1, 16, CASE_ONE, false},  {33, 32, 4, 2, 16, CASE_EMPTY, true}, {65, 36, 8, 2, 28, CASE_SKEWED, false},
     {40, 20, 32, 4, 8, CASE_RANDOM, true}, {64, 64, 8, 2, 64, CASE_BALANCED, true},
+    {63, 12, 4, 4, 8, CASE_RANDOM, false}, {193, 24, 6, 2, 20, CASE_SKEWED, true},
 };
 
 /* Whole models. */
