@@ -7,6 +7,8 @@
 
 #define VALIDATION_LAYER "VK_LAYER_KHRONOS_validation"
 
+enum { MIN_INVOCATIONS = 256 }; /* of a workgroup: what src/ops/tiles.c takes */
+
 static const char no_driver[] = "no Vulkan device was found; install a Vulkan driver (mesa-vulkan-drivers, or your GPU "
                                 "vendor's)";
 
@@ -164,6 +166,15 @@ static const char *missing_feature(const VkPhysicalDeviceVulkan12Features *f12,
                                        NULL;
 }
 
+/* What kernels do within a subgroup: see shaders/common. */
+static bool has_subgroup_operations(const VkPhysicalDeviceVulkan11Properties *p11)
+{
+    const VkSubgroupFeatureFlags needed = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT |
+                                          VK_SUBGROUP_FEATURE_BALLOT_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    return (p11->subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+           (p11->subgroupSupportedOperations & needed) == needed;
+}
+
 static void probe_extensions(const struct vkm_vk *vk, struct vkm_device *device)
 {
     uint32_t count = 0;
@@ -241,6 +252,11 @@ static void probe(const struct vkm_vk *vk, struct vkm_device *device)
         snprintf(info->reason, sizeof info->reason, "its driver lacks the feature %s; update the driver", feature);
     else if (!queue)
         snprintf(info->reason, sizeof info->reason, "it has no compute queue");
+    else if (!has_subgroup_operations(&p11))
+        snprintf(info->reason, sizeof info->reason, "it lacks subgroup arithmetic, ballot or shuffle in compute shaders");
+    else if (device->caps.max_invocations < MIN_INVOCATIONS)
+        snprintf(info->reason, sizeof info->reason, "its workgroups have at most %u invocations, %d are needed",
+                 device->caps.max_invocations, MIN_INVOCATIONS);
     info->usable = !info->reason[0];
 }
 
