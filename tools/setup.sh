@@ -45,7 +45,7 @@ install_packages() {
 
 # Version of an installed package, or nothing.
 installed() {
-    dpkg-query -W -f='${db:Status-Abbrev} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^.i *//p' | head -n 1
+    dpkg-query -W -f='${db:Status-Abbrev} ${Version}\n' "$1" 2>/dev/null | sed -n '1s/^.i *//p'
 }
 
 missing_packages() {
@@ -71,10 +71,10 @@ backports_configured() {
 add_backports() {
     local entry uri source key list=/etc/apt/sources.list.d/vkmoe-backports.sources
     entry=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI) $(SOURCESENTRY)' \
-        'Created-By: Packages' | grep '^bookworm main ' | head -n 1)
+        'Created-By: Packages' | grep '^bookworm main ' | sed -n 1p)
     read -r _ _ uri source <<<"$entry"
     [ -n "$uri" ] || return 1
-    key=$(sed -nE 's/^[^#]*[Ss]igned-[Bb]y[:=] *(\/[^] ]+).*/\1/p' "${source%:*}" | head -n 1)
+    key=$(sed -nE 's/^[^#]*[Ss]igned-[Bb]y[:=] *(\/[^] ]+).*/\1/p' "${source%:*}" | sed -n 1p)
     say "adding bookworm-backports from the system's own source, in $list"
     {
         printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\nComponents: main\n' "$uri"
@@ -105,7 +105,7 @@ unpack() {
     update_lists
     say "fetching $1 (unpacked below $drivers, not installed)"
     (cd "$2" && apt-get -qq download "$1" 2>/dev/null) || return 1
-    archive=$(find "$2" -name '*.deb' | head -n 1)
+    archive=$(find "$2" -name '*.deb' | sed -n 1p)
     [ -n "$archive" ] && dpkg -x "$archive" "$2/files"
 }
 
@@ -117,7 +117,7 @@ driver() {
     fi
     mkdir -p "$drivers/$name"
     work=$(mktemp -d)
-    if unpack "$package" "$work" && found=$(find "$work/files" -name "$library" | head -n 1) && [ -n "$found" ]; then
+    if unpack "$package" "$work" && found=$(find "$work/files" -name "$library" | sed -n 1p) && [ -n "$found" ]; then
         mv "$found" "$drivers/$name/$library"
         printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "%s"}}\n' \
             "$drivers/$name/$library" "$api" >"$drivers/$name.json"
@@ -133,7 +133,7 @@ test_drivers() {
     local own
     driver swiftshader chromium-common libvk_swiftshader.so 1.3.0
     [ "$codename" = bookworm ] || return 0
-    own=$(apt-cache madison mesa-vulkan-drivers | awk -F' *[|] *' '$3 !~ /backports/ { print $2; exit }')
+    own=$(apt-cache madison mesa-vulkan-drivers | awk -F' *[|] *' '$3 !~ /backports/ && !n++ { print $2 }')
     driver lavapipe22 "mesa-vulkan-drivers${own:+=$own}" libvulkan_lvp.so 1.3.230
     if [ -e "$drivers/lavapipe22.json" ] &&
         ldd "$drivers/lavapipe22/libvulkan_lvp.so" | grep -q 'libLLVM.*not found'; then
