@@ -118,6 +118,11 @@ void vkm_arena_reserve(struct vkm_arena *arena, const char *name, uint64_t bytes
     block->used += padded;
 }
 
+enum vkmoe_status vkm_arena_status(const struct vkm_arena *arena)
+{
+    return arena->status;
+}
+
 uint64_t vkm_arena_bytes(const struct vkm_arena *arena)
 {
     uint64_t bytes = 0;

@@ -36,8 +36,11 @@ enum vkmoe_status vkm_arena_create(struct vkmoe_context *ctx, const char *name, 
                                    struct vkm_arena **out);
 
 /* Notes that *out wants `bytes` (> 0). `out` must stay valid until vkm_arena_commit, which fills it. A buffer larger
- * than the device's largest block makes commit fail with a message that names it. Failures latch until commit. */
+ * than the device's largest block is a failure with a message that names it. The first failure latches: vkm_arena_status
+ * tells it, commit returns it. */
 void vkm_arena_reserve(struct vkm_arena *arena, const char *name, uint64_t bytes, struct vkm_buf *out);
+
+enum vkmoe_status vkm_arena_status(const struct vkm_arena *arena);
 
 /* Bytes reserved so far, with alignment and slack. */
 uint64_t vkm_arena_bytes(const struct vkm_arena *arena);

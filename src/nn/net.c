@@ -99,6 +99,8 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         reserve_layer(net, &net->layers[i]);
     vkm_arena_reserve(net->activation_arena, "x_out", floats((uint64_t)net->T * config->d_model), &net->x_out);
     reserve_scratch(net);
+    if ((!of && (status = vkm_arena_status(net->param_arena))) || (status = vkm_arena_status(net->activation_arena)))
+        goto fail;
     *out = net;
     return VKMOE_OK;
 
