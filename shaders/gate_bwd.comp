@@ -23,9 +23,8 @@ void main()
         return;
     uint row = t * p.E, slot = t * p.K, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
 
-    float mean = 0.0, chosen = 1.0;
+    float mean = 0.0, chosen = 0.0;
     if (p.norm_topk != 0) {
-        chosen = 0.0;
         for (uint k = 0; k < p.K; k++) {
             mean = fma(dgate(slot + k), p.g.v[slot + k], mean);
             chosen += p.p.v[row + min(p.idx.v[slot + k], p.E - 1)];
@@ -41,7 +40,9 @@ void main()
     inner = workgroup_sum(inner);
     for (uint k = 0; k < p.K; k++) {
         uint e = min(p.idx.v[slot + k], p.E - 1);
-        float dp = (dgate(slot + k) - mean) / chosen;
+        float dp = dgate(slot + k) - mean;
+        if (p.norm_topk != 0)
+            dp /= chosen;
         inner = fma(p.p.v[row + e], dp, inner);
         if (lane == e % lanes)
             p.dz.v[row + e] += dp;

@@ -115,7 +115,8 @@ static void check_product(struct ops *o, const struct case_gemm *s, const struct
     static const char *const names[3][3] = {{"A Bt", "C + A Bt", "base + A Bt"}, {"A B", "C + A B", "base + A B"},
                                             {"At B", "C + At B", "base + At B"}};
     struct num *want = ops_num(o, p->added == BASE ? p->base : p->c);
-    products[p->form](s->M, s->N, s->K, p->alpha, ops_num(o, p->a) + p->off, ops_num(o, p->b), p->added != NOTHING, want);
+    products[p->form](s->M, s->N, s->K, p->alpha, ops_num(o, p->a) + p->off, ops_num(o, p->b), p->added != NOTHING,
+                         want);
     ops_expect(o, names[p->form][p->added], p->c, want);
 }
 

@@ -28,8 +28,8 @@ static bool gate(struct ops *o, size_t index, struct ops_result *result)
     for (int norm = 0; norm < 2; norm++)
         for (int lbl = 0; lbl < 2; lbl++) {
             dz[norm][lbl] = ops_out(o, T * E);
-            vkm_op_gate_bwd(ops_record(o), &routing.r, p[norm].buf, g[norm].buf, dgate.buf, parts, dz[norm][lbl].buf, norm,
-                            lbl ? coef : 0);
+            vkm_op_gate_bwd(ops_record(o), &routing.r, p[norm].buf, g[norm].buf, dgate.buf, parts, dz[norm][lbl].buf,
+                            norm, lbl ? coef : 0);
         }
     if (!ops_run(o))
         return ops_end(o);
@@ -69,7 +69,8 @@ struct layer {
     struct ops_array dout, dx, drouter, dw13, dw2;
 };
 
-/* Tokens and a router that send each token to wanted [T,K] in that order: unit vectors, where there is room for them. */
+/* Tokens and a router that send each token to wanted [T,K] in that order: unit vectors, where there is room for
+ * them. */
 static void steer(struct ops *o, struct layer *l, const uint32_t *wanted)
 {
     float *x = ops_floats_before(o, l->x), *router = ops_floats_before(o, l->router);
@@ -104,8 +105,9 @@ static void record_layer(struct ops *o, struct layer *l)
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU,
         .routing = &routing.r, .gather = GATHER_A, .a = l->dout.buf, .b = l->w2.buf, .c = h13.buf, .act = act.buf,
         .gate = l->g.buf, .dgate = dgate.buf, .m = R, .n = F, .k = D});
-    vkm_op_gemm(rec, &(struct vkm_gemm){.label = "down.bwd.w", .form = GEMM_TN, .routing = &routing.r, .gather = GATHER_A,
-        .a = l->dout.buf, .b = act.buf, .c = l->dw2.buf, .m = D, .n = F, .k = R, .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){.label = "down.bwd.w", .form = GEMM_TN, .routing = &routing.r,
+        .gather = GATHER_A, .a = l->dout.buf, .b = act.buf, .c = l->dw2.buf, .m = D, .n = F, .k = R,
+        .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "gate_up.bwd.w", .form = GEMM_TN, .routing = &routing.r,
         .gather = GATHER_B, .a = h13.buf, .b = l->x.buf, .c = l->dw13.buf, .m = 2 * F, .n = D, .k = R,
         .accumulate = true});

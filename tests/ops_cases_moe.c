@@ -137,14 +137,14 @@ static bool grouped_rows(struct ops *o, size_t index, struct ops_result *result)
     struct ops_array b = ops_in(o, g.E * F * D, 1); /* [E,F,D]; transposed: [E,D,F] */
     struct ops_array gathered = ops_out(o, g.R * F), in_order = ops_out(o, g.R * D);
     struct ops_array back = ops_added(o, g.R * D), forth = ops_out(o, g.R * F);
-    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nt.gather", .form = GEMM_NT, .routing = r, .gather = GATHER_A,
-        .a = g.x.buf, .b = b.buf, .c = gathered.buf, .m = R, .n = F, .k = D});
-    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nt", .form = GEMM_NT, .routing = r, .a = g.h.buf, .b = b.buf,
-        .c = in_order.buf, .m = R, .n = D, .k = F});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nt.gather", .form = GEMM_NT, .routing = r,
+        .gather = GATHER_A, .a = g.x.buf, .b = b.buf, .c = gathered.buf, .m = R, .n = F, .k = D});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nt", .form = GEMM_NT, .routing = r, .a = g.h.buf,
+        .b = b.buf, .c = in_order.buf, .m = R, .n = D, .k = F});
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nn", .form = GEMM_NN, .routing = r, .accumulate = true,
         .a = g.h.buf, .b = b.buf, .c = back.buf, .m = R, .n = D, .k = F});
-    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nn.gather", .form = GEMM_NN, .routing = r, .gather = GATHER_A,
-        .a = g.x.buf, .b = b.buf, .c = forth.buf, .m = R, .n = F, .k = D});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "nn.gather", .form = GEMM_NN, .routing = r,
+        .gather = GATHER_A, .a = g.x.buf, .b = b.buf, .c = forth.buf, .m = R, .n = F, .k = D});
     if (ops_run(o)) {
         struct num *x = ops_num(o, g.x), *h = ops_num(o, g.h), *w = ops_num(o, b), *wide = ops_new(o, g.R * g.F);
         struct num *narrow = ops_new(o, g.R * g.D), *sum = ops_num(o, back);
@@ -166,12 +166,13 @@ static bool grouped_reduction(struct ops *o, size_t index, struct ops_result *re
     const struct vkm_routing *r = &g.routing.r;
     const uint32_t R = (uint32_t)g.R, F = r->F, D = r->D;
     struct ops_array first = ops_out(o, g.E * D * F), second = ops_added(o, g.E * F * D);
-    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "tn.gather_a", .form = GEMM_TN, .routing = r, .gather = GATHER_A,
-        .a = g.x.buf, .b = g.h.buf, .c = first.buf, .m = D, .n = F, .k = R});
-    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "tn.gather_b", .form = GEMM_TN, .routing = r, .gather = GATHER_B,
-        .accumulate = true, .a = g.h.buf, .b = g.x.buf, .c = second.buf, .m = F, .n = D, .k = R});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "tn.gather_a", .form = GEMM_TN, .routing = r,
+        .gather = GATHER_A, .a = g.x.buf, .b = g.h.buf, .c = first.buf, .m = D, .n = F, .k = R});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "tn.gather_b", .form = GEMM_TN, .routing = r,
+        .gather = GATHER_B, .accumulate = true, .a = g.h.buf, .b = g.x.buf, .c = second.buf, .m = F, .n = D, .k = R});
     if (ops_run(o)) {
-        struct num *x = ops_num(o, g.x), *h = ops_num(o, g.h), *want = ops_new(o, first.count), *sum = ops_num(o, second);
+        struct num *x = ops_num(o, g.x), *h = ops_num(o, g.h), *want = ops_new(o, first.count);
+        struct num *sum = ops_num(o, second);
         ref_grouped_tn(g.E, g.rows.offset, g.D, g.F, x, g.rows.token_of, h, NULL, false, want);
         ops_expect(o, "X[token]t B", first, want);
         ref_grouped_tn(g.E, g.rows.offset, g.F, g.D, h, NULL, x, g.rows.token_of, true, sum);
@@ -184,7 +185,8 @@ static bool grouped_swiglu(struct ops *o, size_t index, struct ops_result *resul
 {
     struct grouped g = begin_grouped(o, index, result, "grouped SwiGLU");
     const struct vkm_routing *r = &g.routing.r;
-    struct ops_array b = ops_in(o, g.E * 2 * g.F * g.D, 1), h13 = ops_out(o, g.R * 2 * g.F), act = ops_out(o, g.R * g.F);
+    struct ops_array b = ops_in(o, g.E * 2 * g.F * g.D, 1), h13 = ops_out(o, g.R * 2 * g.F);
+    struct ops_array act = ops_out(o, g.R * g.F);
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "swiglu", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
         .routing = r, .gather = GATHER_A, .a = g.x.buf, .b = b.buf, .c = h13.buf, .act = act.buf, .m = (uint32_t)g.R,
         .n = r->F, .k = r->D});

@@ -11,7 +11,9 @@ static const struct {
     const char *name;
     enum ref_balance balance;
     float coef;
-} balances[] = {{"no balance", REF_BALANCE_NONE, 0}, {"SimBal", REF_BALANCE_SIMBAL, 0.1f}, {"LBL", REF_BALANCE_LBL, 0.01f}};
+} balances[] = {
+    {"no balance", REF_BALANCE_NONE, 0}, {"SimBal", REF_BALANCE_SIMBAL, 0.1f}, {"LBL", REF_BALANCE_LBL, 0.01f},
+};
 
 /* What a case has on both sides. */
 struct whole {
@@ -174,8 +176,8 @@ static bool model(struct ops *o, size_t index, struct ops_result *result)
     const size_t variant = index / CASE_COUNT(case_models);
     struct whole w = {.m = model_of(s, variant), .coef = balances[variant % CASE_COUNT(balances)].coef,
                       .T = (size_t)s->B * s->S};
-    ops_begin(o, result, index, "model L %u, B %u, S %u, D %u, H %u, E %u, K %u, F %u, V %u, %s%s", s->L, s->B, s->S, s->D,
-              s->H, s->E, s->K, s->F, s->V, balances[variant % CASE_COUNT(balances)].name,
+    ops_begin(o, result, index, "model L %u, B %u, S %u, D %u, H %u, E %u, K %u, F %u, V %u, %s%s", s->L, s->B, s->S,
+              s->D, s->H, s->E, s->K, s->F, s->V, balances[variant % CASE_COUNT(balances)].name,
               w.m.norm_topk ? ", normalised" : "");
     w.total = ref_params_total(&w.m);
     w.weights = ops_new_floats(o, w.total);

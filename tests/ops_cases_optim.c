@@ -48,7 +48,8 @@ static bool norm(struct ops *o, size_t index, struct ops_result *result)
         ops_expect_floats(o, "norm", &got.grad_norm, 1, &want[0]);
         ops_expect_floats(o, "clip scale", &got.clip_scale, 1, &want[1]);
         if (got.skip != 0 || got.skipped != 7 || got.loss != 1.5f)
-            ops_fail(o, "skip %u, skipped %u, loss %g after a finite gradient", got.skip, got.skipped, (double)got.loss);
+            ops_fail(o, "skip %u, skipped %u, loss %g after a finite gradient", got.skip, got.skipped,
+                     (double)got.loss);
     }
     return ops_end(o);
 }
@@ -100,8 +101,8 @@ static bool adamw(struct ops *o, size_t index, struct ops_result *result)
     return ops_end(o);
 }
 
-/* Something that is not finite: in the gradient, or the loss. Nothing moves, and the next step begins with a gradient of
- * zero. */
+/* Something that is not finite: in the gradient, or the loss. Nothing moves, and the next step begins with a gradient
+ * of zero. */
 static bool skip(struct ops *o, size_t index, struct ops_result *result)
 {
     static const char *const names[] = {"NaN in the gradient", "infinity in the gradient", "a norm beyond f32",

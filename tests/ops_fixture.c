@@ -25,8 +25,7 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct
 {
     struct ops *o = must(calloc(1, sizeof *o));
     o->ctx = ctx;
-    if (gpu_kernels)
-        ctx->caps.cpu = false;
+    ctx->caps.cpu = ctx->caps.cpu && !gpu_kernels;
     o->before = must(malloc(4ull * CAPACITY));
     o->after = must(malloc(4ull * CAPACITY));
     enum vkmoe_status status = vkm_arena_create(ctx, "cases", VKM_MEMORY_DEVICE, &o->arena);
@@ -34,7 +33,9 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct
         vkm_arena_reserve(o->arena, "arrays", 4ull * CAPACITY, &o->buf);
         status = vkm_arena_commit(o->arena);
     }
-    *out = o;
+    *out = status ? NULL : o;
+    if (status)
+        ops_destroy(o);
     return status;
 }
 
@@ -240,8 +241,8 @@ void ops_expect_floats(struct ops *o, const char *name, const float *got, size_t
         snprintf(r->worst, sizeof r->worst, "%s", name);
     }
     if (!ref_ok(&c))
-        ops_fail(o, "%s[%zu] of %zu is %.9g instead of %.9g, off by %.3g with %.3g allowed; %zu not finite", name, c.index,
-                 count, c.got, c.v, fabs(c.got - c.v), c.e, c.bad);
+        ops_fail(o, "%s[%zu] of %zu is %.9g instead of %.9g, off by %.3g with %.3g allowed; %zu not finite", name,
+                 c.index, count, c.got, c.v, fabs(c.got - c.v), c.e, c.bad);
 }
 
 void ops_expect(struct ops *o, const char *name, struct ops_array a, const struct num *want)

@@ -64,8 +64,9 @@ void ops_begin(struct ops *o, struct ops_result *result, uint64_t seed, const ch
 /* Ends it and frees what it had; true: nothing was wrong. */
 bool ops_end(struct ops *o);
 
-/* Arrays of `count` f32 or u32. In: read only; random in [-scale, scale], or a copy. Out: NaN before. Added: random in [-1,
- * 1], a kernel adds to it. Scratch: NaN before, not compared. Changed: a copy that a kernel overwrites in place. */
+/* Arrays of `count` f32 or u32. In: read only; random in [-scale, scale], or a copy. Out: NaN before. Added: random
+ * in [-1, 1], a kernel adds to it. Scratch: NaN before, not compared. Changed: a copy that a kernel overwrites in
+ * place. */
 struct ops_array ops_in(struct ops *o, size_t count, float scale);
 struct ops_array ops_in_copy(struct ops *o, size_t count, const void *data);
 struct ops_array ops_out(struct ops *o, size_t count);

@@ -26,7 +26,8 @@ static const struct {
     bool norm_topk;
     int steps;            /* few with a GPU's kernels: a software device is slow with them */
 } runs[] = {
-    {false, VKMOE_BALANCE_SIMBAL, true, STEPS}, {false, VKMOE_BALANCE_LBL, false, 12}, {true, VKMOE_BALANCE_SIMBAL, false, 4},
+    {false, VKMOE_BALANCE_SIMBAL, true, STEPS}, {false, VKMOE_BALANCE_LBL, false, 12},
+    {true, VKMOE_BALANCE_SIMBAL, false, 4},
 };
 
 static void write_text(char path[static 32])
@@ -125,10 +126,10 @@ static double lr_at(int step)
 
 /* How far an entry x of W W^T - I may be from 0 at the end. Its gradient's sign is all that Adam sees: the gradient's
  * coordinates, sums of E signs times coordinates of unit rows, have the root mean square 2 coef sqrt(E / D), by which
- * Adam divides; what of a step lies along the entry's own two rows moves it by a = 2 sqrt(D / E) lr. So an entry follows
- * x -= a m with m the running mean of sign(x): a pendulum that f32 rounding sets off at full speed and that momentum
- * carries past zero. Its farthest end over all phases, and one full step for what the other entries' signs add by chance.
- */
+ * Adam divides; what of a step lies along the entry's own two rows moves it by a = 2 sqrt(D / E) lr. So an entry
+ * follows x -= a m with m the running mean of sign(x): a pendulum that f32 rounding sets off at full speed and that
+ * momentum carries past zero. Its farthest end over all phases, and one full step for what the other entries' signs
+ * add by chance. */
 static double deviation_bound(void)
 {
     double farthest = 0;
@@ -170,9 +171,10 @@ Test(net, simbal_table)
     for (int step = 0; step < SIMBAL_STEPS; step++)
         controls[step] = (struct step_control){(float)lr_at(step), (float)(1 / (1 - pow(0.9, step + 1))),
                                                (float)(1 / (1 - pow(0.999, step + 1)))};
-    struct ops_array w = ops_changed(o, E * D, router), g = ops_changed(o, E * D, zeros), m = ops_changed(o, E * D, zeros);
-    struct ops_array v = ops_changed(o, E * D, zeros), losses = ops_changed(o, SIMBAL_STEPS, zeros);
-    struct ops_array control = ops_in_copy(o, sizeof controls / 4, controls), st = ops_in_copy(o, sizeof stats / 4, &stats);
+    struct ops_array w = ops_changed(o, E * D, router), g = ops_changed(o, E * D, zeros), v = ops_changed(o, E * D, zeros);
+    struct ops_array m = ops_changed(o, E * D, zeros), losses = ops_changed(o, SIMBAL_STEPS, zeros);
+    struct ops_array control = ops_in_copy(o, sizeof controls / 4, controls);
+    struct ops_array st = ops_in_copy(o, sizeof stats / 4, &stats);
     struct ops_array scratch = ops_scratch(o, vkm_simbal_scratch(E));
     for (uint64_t step = 0; step < SIMBAL_STEPS; step++) {
         vkm_op_simbal(ops_record(o), w.buf, g.buf, vkm_buf_slice(losses.buf, 4 * step, 4), scratch.buf, E, D, 0.1f);
@@ -184,9 +186,10 @@ Test(net, simbal_table)
     double largest, mean;
     gram_deviation(ops_floats(o, w), &largest, &mean);
     const double bound = deviation_bound();
-    fprintf(stderr, "%s: W W^T - I of a %d x %d router after %d steps of SimBal alone: max %.3g (bound %.3g), mean %.3g\n"
-            "  paper, read in bfloat16: max 1.03e-5; PyTorch in f32: max 9.0e-5, mean 2.2e-5\n", ctx->info.driver, (int)D,
-            (int)E, (int)SIMBAL_STEPS, largest, bound, mean);
+    fprintf(stderr,
+            "%s: W W^T - I of a %d x %d router after %d steps of SimBal alone: max %.3g (bound %.3g), mean %.3g\n"
+            "  paper, read in bfloat16: max 1.03e-5; PyTorch in f32: max 9.0e-5, mean 2.2e-5\n",
+            ctx->info.driver, (int)D, (int)E, (int)SIMBAL_STEPS, largest, bound, mean);
     cr_expect_leq(largest, bound);
     cr_expect_leq(mean, largest);
     cr_expect(ops_end(o), "%s", result.failure);

@@ -45,8 +45,8 @@ ParameterizedTest(struct parameter *parameter, ops, equals_reference)
         if (i == 0 || r.ratio > worst.ratio)
             worst = r;
     }
-    fprintf(stderr, "%s, %s: %s: %zu shapes, %zu values; worst error / bound %.3f (%s of %s)\n", ctx->info.driver, kernels,
-            c->name, c->count, values, worst.ratio, worst.worst, worst.name);
+    fprintf(stderr, "%s, %s: %s: %zu shapes, %zu values; worst error / bound %.3f (%s of %s)\n", ctx->info.driver,
+            kernels, c->name, c->count, values, worst.ratio, worst.worst, worst.name);
     ops_destroy(o);
     close_context(ctx, 0);
 }
