@@ -82,6 +82,7 @@ int main(int argc, char **argv)
 {
     /* A reader that goes away shows as a failed write, and what was going on ends in order. */
     signal(SIGPIPE, SIG_IGN);
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* a log file shows a line when it is printed */
     if (argc > 0 && argv[0][0])
         program = argv[0];
     const int status = run(argc, argv);

@@ -30,7 +30,7 @@ struct train_options {
 
 #define FLAG(flag_name, flag_type, member, ...)                                                                        \
     { .name = flag_name, .type = flag_type, .offset = offsetof(struct train_options, member), __VA_ARGS__ }
-#define OF_PRESET .otherwise = "the preset's"
+#define OF_PRESET .otherwise = "the preset's, see below"
 
 static const struct option_spec options[] = {
     FLAG("data", OPTION_TEXT_LIST, data, .value = "PATH", .otherwise = "required; repeatable",
@@ -59,7 +59,7 @@ static const struct option_spec options[] = {
     FLAG("batch", OPTION_U32, train.batch, .value = "N", .min = 1, OF_PRESET, .help = "contexts in a micro-batch"),
     FLAG("accum", OPTION_U32, train.accum, .value = "N", .min = 1, OF_PRESET, .help = "micro-batches in a step"),
     FLAG("lr", OPTION_FLOAT, train.lr, .value = "X", OF_PRESET, .help = "peak learning rate"),
-    FLAG("warmup", OPTION_U32, train.warmup, .value = "N", .otherwise = "the preset's, at most half of --steps",
+    FLAG("warmup", OPTION_U32, train.warmup, .value = "N", .otherwise = "the preset's, see below, at most half of --steps",
          .help = "steps up to the peak, then a cosine to its tenth"),
     FLAG("weight-decay", OPTION_FLOAT, train.weight_decay, .value = "X", OF_PRESET, .help = "AdamW's, on matrices"),
     FLAG("clip", OPTION_FLOAT, train.clip, .value = "X", OF_PRESET, .help = "largest gradient norm; 0: no clipping"),
@@ -354,17 +354,33 @@ end:
     return close_context(ctx, status);
 }
 
+static const char *balance_name(enum vkmoe_balance balance)
+{
+    return balance == VKMOE_BALANCE_SIMBAL ? "simbal" : balance == VKMOE_BALANCE_LBL ? "lbl" : "none";
+}
+
+/* The flags' defaults, which are the preset's. */
 static void print_presets(void)
 {
-    printf("\n%-8s%8s%9s%7s%9s%7s%10s%6s%7s%7s%9s%9s\n", "preset", "layers", "d-model", "heads", "experts", "top-k",
-           "d-expert", "seq", "batch", "accum", "lr", "steps");
+    printf("\n%-8s%8s%9s%7s%9s%7s%10s%11s%6s%7s%7s\n", "preset", "layers", "d-model", "heads", "experts", "top-k",
+           "d-expert", "norm-topk", "seq", "batch", "accum");
     for (const char *const *name = vkmoe_preset_names(); *name; name++) {
         struct vkmoe_model_config m;
         struct vkmoe_train_config t;
         vkmoe_preset(*name, &m, &t);
-        printf("%-8s%8" PRIu32 "%9" PRIu32 "%7" PRIu32 "%9" PRIu32 "%7" PRIu32 "%10" PRIu32 "%6" PRIu32, *name,
-               m.layers, m.d_model, m.heads, m.experts, m.top_k, m.d_expert, m.seq);
-        printf("%7" PRIu32 "%7" PRIu32 "%9g%9" PRIu32 "\n", t.batch, t.accum, (double)t.lr, t.steps);
+        printf("%-8s%8" PRIu32 "%9" PRIu32 "%7" PRIu32 "%9" PRIu32 "%7" PRIu32 "%10" PRIu32 "%11s%6" PRIu32, *name,
+               m.layers, m.d_model, m.heads, m.experts, m.top_k, m.d_expert, m.norm_topk ? "on" : "off", m.seq);
+        printf("%7" PRIu32 "%7" PRIu32 "\n", t.batch, t.accum);
+    }
+    printf("\n%-8s%8s%8s%8s%14s%6s%9s%14s%6s%12s%12s%11s\n", "preset", "steps", "lr", "warmup", "weight-decay", "clip",
+           "balance", "balance-coef", "seed", "eval-every", "save-every", "log-every");
+    for (const char *const *name = vkmoe_preset_names(); *name; name++) {
+        struct vkmoe_model_config m;
+        struct vkmoe_train_config t;
+        vkmoe_preset(*name, &m, &t);
+        printf("%-8s%8" PRIu32 "%8g%8" PRIu32 "%14g%6g%9s%14g%6" PRIu64, *name, t.steps, (double)t.lr, t.warmup,
+               (double)t.weight_decay, (double)t.clip, balance_name(t.balance), (double)t.balance_coef, t.seed);
+        printf("%12" PRIu32 "%12" PRIu32 "%11" PRIu32 "\n", t.eval_every, t.save_every, t.log_every);
     }
     puts("\nCtrl-C finishes the step, writes the checkpoint and says how to go on; a second one stops at once.");
 }
