@@ -41,7 +41,8 @@ enum vkmoe_status vkm_dir_create(const struct vkmoe_log *log, const char *path)
         if (mkdir(part, 0777) != 0) {
             int error = errno;
             if (!is_directory(part))
-                status = vkm_fail(log, VKMOE_ERROR_IO, "cannot create directory %s: %s", part, strerror(error));
+                status = vkm_fail(log, VKMOE_ERROR_IO, "cannot create directory %s: %s", part,
+                                  error == EEXIST ? "a file of that name is there; choose another" : strerror(error));
         }
         *end = saved;
     }

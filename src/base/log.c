@@ -33,6 +33,9 @@ static void vlog(const struct vkmoe_log *log, enum vkmoe_log_level level, const 
     if (!log || !log->fn)
         return;
     vsnprintf(line, sizeof line, fmt, args);
+    for (char *c = line; *c; c++) /* a name in a message may hold anything; a line stays one line */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
     log->fn(log->user, level, line);
 }
 
@@ -55,5 +58,6 @@ enum vkmoe_status vkm_fail(const struct vkmoe_log *log, enum vkmoe_status status
 
 enum vkmoe_status vkm_fail_memory(const struct vkmoe_log *log)
 {
-    return vkm_fail(log, VKMOE_ERROR_MEMORY, "out of host memory; close other programs or use a smaller model or less text");
+    return vkm_fail(log, VKMOE_ERROR_MEMORY,
+                    "out of host memory; close other programs or use a smaller model or less text");
 }

@@ -113,12 +113,13 @@ static uint64_t step_tokens(const struct vkmoe_trainer *t)
     return (uint64_t)t->net->T * t->train.accum;
 }
 
+/* Averages the time of a step, not its inverse: two steps collected at once must not count as infinitely fast. */
 static void measure_rate(struct vkmoe_trainer *t)
 {
     double now = seconds();
     if (t->rate_time > 0 && now > t->rate_time) {
-        double rate = (double)step_tokens(t) / (now - t->rate_time);
-        t->rate = t->rate > 0 ? 0.9 * t->rate + 0.1 * rate : rate;
+        double period = now - t->rate_time;
+        t->period = t->period > 0 ? 0.9 * t->period + 0.1 * period : period;
     }
     t->rate_time = now;
 }
@@ -143,7 +144,7 @@ static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
         .step = step, .tokens = t->state.tokens, .loss = stats.loss, .balance_loss = stats.balance / (float)t->model.layers,
         .z_loss = stats.z_loss, .grad_norm = stats.grad_norm,
         .lr = (float)vkm_schedule_lr(t->train.lr, step, t->train.warmup, t->train.steps), .skipped = stats.skip != 0,
-        .skipped_total = t->state.skipped, .tokens_per_second = t->rate, .layers = t->model.layers,
+        .skipped_total = t->state.skipped, .tokens_per_second = t->period > 0 ? (double)step_tokens(t) / t->period : 0, .layers = t->model.layers,
         .experts = t->model.experts, .expert_tokens = t->expert_tokens};
     if (t->metrics && (step % t->train.log_every == 0 || step == t->train.steps))
         return vkm_metrics_step(t->metrics, &t->last);

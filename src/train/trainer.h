@@ -31,7 +31,7 @@ struct vkmoe_trainer {
     uint64_t submitted;                 /* steps handed over */
     struct vkmoe_step_report last;      /* the newest collected */
     uint32_t *expert_tokens;            /* its counts */
-    double rate;                        /* tokens per second, smoothed; 0: none yet */
+    double period;                      /* seconds of a step, smoothed; 0: none yet */
     double rate_time;                   /* when the last step was collected; 0: something else ran since */
 };
 
