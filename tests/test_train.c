@@ -151,7 +151,8 @@ Test(train, saved_model, .init = scratch_begin, .fini = scratch_end)
     struct vkmoe_data *data = text(), *all;
     char dir[256];
     strcpy(dir, at("run"));
-    struct vkmoe_trainer *t = trainer(ctx, &(struct vkmoe_trainer_desc){.model = model, .train = train, .data = data, .run_dir = dir});
+    struct vkmoe_trainer *t = trainer(
+        ctx, &(struct vkmoe_trainer_desc){.model = model, .train = train, .data = data, .run_dir = dir});
     steps(t, 5);
     double trained;
     cr_assert_eq(vkmoe_trainer_evaluate(t, 0, &trained), VKMOE_OK);

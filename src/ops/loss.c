@@ -37,14 +37,16 @@ void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, str
     struct vkm_buf row = vkm_buf_slice(scratch, gram_bytes(E), E * sizeof(float));
     struct vkm_simbal_args args = {gram.addr, row.addr, E};
 
-    vkm_op_gemm(rec, &(struct vkm_gemm){.label = "simbal.gram", .form = GEMM_NT, .a = w, .b = w, .c = gram, .m = E, .n = E, .k = D});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "simbal.gram", .form = GEMM_NT, .a = w, .b = w, .c = gram, .m = E, .n = E, .k = D});
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         VKM_DISPATCH("simbal", VKM_KERNEL_SIMBAL, vkm_tiles(ctx).row_wg, args),
         .groups = vkm_groups(ctx, E), .write = {gram, row}});
     vkm_op_sum(rec, row, out, E, coef);
     if (dw.bytes)
-        vkm_op_gemm(rec, &(struct vkm_gemm){.label = "simbal.bwd", .form = GEMM_NN, .a = gram, .b = w, .c = dw, .m = E, .n = D,
-                                            .k = E, .alpha = 2 * coef, .accumulate = true});
+        vkm_op_gemm(rec, &(struct vkm_gemm){
+            .label = "simbal.bwd", .form = GEMM_NN, .a = gram, .b = w, .c = dw, .m = E, .n = D, .k = E,
+            .alpha = 2 * coef, .accumulate = true});
 }
 
 uint64_t vkm_lbl_scratch(uint32_t T, uint32_t E)

@@ -60,7 +60,8 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
         goto fail;
     m->file = fopen(m->path, "ae");
     if (!m->file) {
-        status = vkm_fail(log, VKMOE_ERROR_IO, "cannot write %s: %s; choose another --out directory", m->path, strerror(errno));
+        status = vkm_fail(log, VKMOE_ERROR_IO, "cannot write %s: %s; choose another --out directory", m->path,
+                          strerror(errno));
         goto fail;
     }
     *out = m;

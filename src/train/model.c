@@ -74,8 +74,9 @@ static enum vkmoe_status prepare_evaluation(struct vkmoe_model *model)
     enum vkmoe_status status;
     if (model->evaluator)
         return VKMOE_OK;
-    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) || (status = check_memory(model->batch_net)) ||
-        (status = vkm_net_commit(model->batch_net)) || (status = vkm_evaluator_create(model->batch_net, &model->evaluator)) ||
+    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) ||
+        (status = check_memory(model->batch_net)) || (status = vkm_net_commit(model->batch_net)) ||
+        (status = vkm_evaluator_create(model->batch_net, &model->evaluator)) ||
         (status = vkm_evaluator_commit(model->evaluator))) {
         vkm_evaluator_destroy(model->evaluator);
         vkm_net_destroy(model->batch_net);
@@ -91,10 +92,12 @@ enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct v
     enum vkmoe_status status;
     double sum;
     *out = (struct vkmoe_eval_result){0};
-    if ((status = prepare_evaluation(model)) || (status = vkm_evaluator_run(model->evaluator, data, VKM_SPLIT_ALL, 0, &sum, &out->tokens)))
+    if ((status = prepare_evaluation(model)) ||
+        (status = vkm_evaluator_run(model->evaluator, data, VKM_SPLIT_ALL, 0, &sum, &out->tokens)))
         return status;
     if (!out->tokens)
-        return vkm_fail(&model->net->ctx->log, VKMOE_ERROR_ARGUMENT, "the text is one token long; nothing can be predicted");
+        return vkm_fail(&model->net->ctx->log, VKMOE_ERROR_ARGUMENT,
+                        "the text is one token long, so nothing can be predicted; give a longer one");
     out->bytes = vkm_data_bytes(data, VKM_SPLIT_ALL);
     out->loss = sum / (double)out->tokens;
     out->perplexity = exp(out->loss);
@@ -141,11 +144,14 @@ struct candidate {
 static int likelier(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
-    return x->weight != y->weight ? (x->weight < y->weight) - (x->weight > y->weight) : (x->token > y->token) - (x->token < y->token);
+    if (x->weight != y->weight)
+        return x->weight < y->weight ? 1 : -1;
+    return (x->token > y->token) - (x->token < y->token);
 }
 
 /* One token from logits [V] by temperature and nucleus (Holtzman et al. 2020); u uniform in [0, 1). */
-static uint32_t sample(const float *logits, uint32_t V, float temperature, float top_p, double u, struct candidate *scratch)
+static uint32_t sample(const float *logits, uint32_t V, float temperature, float top_p, double u,
+                       struct candidate *scratch)
 {
     double top = -INFINITY, total = 0, kept = 0;
     for (uint32_t v = 0; v < V; v++)
@@ -173,7 +179,7 @@ static enum vkmoe_status generate(struct vkmoe_model *model, const struct vkmoe_
                                   void *user, float *logits, struct candidate *scratch)
 {
     struct vkm_net *net = model->net;
-    uint32_t S = net->config.seq, V = net->config.vocab, classes = V < VKMOE_BYTE_VOCAB ? V : VKMOE_BYTE_VOCAB, used = 0;
+    uint32_t S = net->config.seq, V = net->config.vocab, used = 0;
     uint32_t *tok = model->tok.host, max_tokens = desc->max_tokens ? desc->max_tokens : 256;
     const char *prompt = desc->prompt ? desc->prompt : "";
     size_t length = strlen(prompt), skip = length > S ? length - S : 0;
@@ -184,11 +190,12 @@ static enum vkmoe_status generate(struct vkmoe_model *model, const struct vkmoe_
     for (uint32_t i = 0; i < max_tokens; i++) {
         uint64_t ticket;
         enum vkmoe_status status;
-        struct vkm_buf row = vkm_buf_slice(net->scratch.logits, (uint64_t)(used - 1) * V * sizeof(float), V * sizeof(float));
+        uint64_t row_bytes = V * sizeof(float);
+        struct vkm_buf row = vkm_buf_slice(net->scratch.logits, (used - 1) * row_bytes, row_bytes);
         if ((status = vkm_rec_submit(model->forward, &ticket)) || (status = vkm_wait(net->ctx, ticket)) ||
-            (status = vkm_buf_download(net->ctx, row, logits, V * sizeof *logits)))
+            (status = vkm_buf_download(net->ctx, row, logits, row_bytes)))
             return status;
-        uint32_t next = sample(logits, classes, desc->temperature, desc->top_p > 0 ? desc->top_p : 1,
+        uint32_t next = sample(logits, VKMOE_BYTE_VOCAB, desc->temperature, desc->top_p > 0 ? desc->top_p : 1,
                                vkm_rng_uniform(desc->seed, VKM_STREAM_SAMPLE, i), scratch);
         char byte = (char)next;
         if (next == VKMOE_TOKEN_END_OF_TEXT || !fn(user, &byte, 1))
@@ -202,8 +209,8 @@ static enum vkmoe_status generate(struct vkmoe_model *model, const struct vkmoe_
     return VKMOE_OK;
 }
 
-enum vkmoe_status vkmoe_model_generate(struct vkmoe_model *model, const struct vkmoe_generate_desc *desc, vkmoe_text_fn fn,
-                                       void *user)
+enum vkmoe_status vkmoe_model_generate(struct vkmoe_model *model, const struct vkmoe_generate_desc *desc,
+                                       vkmoe_text_fn fn, void *user)
 {
     const struct vkmoe_log *log = &model->net->ctx->log;
     uint32_t V = model->net->config.vocab;

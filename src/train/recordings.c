@@ -136,12 +136,13 @@ static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot
     if (t->train.balance == VKMOE_BALANCE_SIMBAL)
         record_simbal(t, rec);
     for (uint32_t i = 0; i < params->range_count; i++)
-        vkm_op_grad_square(rec, params->ranges[i].grad, vkm_buf_slice(t->partials, i * row, row), params->ranges[i].count);
+        vkm_op_grad_square(rec, params->ranges[i].grad, vkm_buf_slice(t->partials, i * row, row),
+                           params->ranges[i].count);
     vkm_op_grad_norm(rec, t->partials, t->stats, params->range_count * VKM_NORM_PARTIALS, t->train.clip);
     for (uint32_t i = 0; i < params->range_count; i++) {
         const struct vkm_param_range *r = &params->ranges[i];
-        vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, t->control[slot], t->stats, r->count, t->train.beta1,
-                     t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
+        vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, t->control[slot], t->stats, r->count,
+                     t->train.beta1, t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
     }
     vkm_rec_copy(rec, t->report[slot], t->stats);
     vkm_rec_fill(rec, vkm_buf_slice(t->stats, 0, offsetof(struct step_stats, skipped)), 0);

@@ -45,7 +45,8 @@ static enum vkmoe_status check_memory(const struct vkmoe_log *log, const struct 
     if (e.total_bytes <= e.available_bytes)
         return VKMOE_OK;
     const double gib = 1024.0 * 1024 * 1024;
-    const char *what = e.param_bytes > e.available_bytes / 2 ? "--layers, --experts, --d-expert or --d-model" : "--batch or --seq";
+    const char *what = e.param_bytes > e.available_bytes / 2 ? "--layers, --experts, --d-expert or --d-model"
+                                                             : "--batch or --seq";
     return vkm_fail(log, VKMOE_ERROR_DEVICE_MEMORY,
                     "the model needs %.2f GiB (parameters and optimizer %.2f, activations %.2f) and the device has %.2f free; "
                     "use a smaller %s", (double)e.total_bytes / gib, (double)e.param_bytes / gib,
@@ -141,10 +142,12 @@ static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
     t->state.tokens += step_tokens(t);
     t->state.skipped += stats.skip;
     t->last = (struct vkmoe_step_report){
-        .step = step, .tokens = t->state.tokens, .loss = stats.loss, .balance_loss = stats.balance / (float)t->model.layers,
+        .step = step, .tokens = t->state.tokens, .loss = stats.loss,
+        .balance_loss = stats.balance / (float)t->model.layers,
         .z_loss = stats.z_loss, .grad_norm = stats.grad_norm,
         .lr = (float)vkm_schedule_lr(t->train.lr, step, t->train.warmup, t->train.steps), .skipped = stats.skip != 0,
-        .skipped_total = t->state.skipped, .tokens_per_second = t->period > 0 ? (double)step_tokens(t) / t->period : 0, .layers = t->model.layers,
+        .skipped_total = t->state.skipped,
+        .tokens_per_second = t->period > 0 ? (double)step_tokens(t) / t->period : 0, .layers = t->model.layers,
         .experts = t->model.experts, .expert_tokens = t->expert_tokens};
     if (t->metrics && (step % t->train.log_every == 0 || step == t->train.steps))
         return vkm_metrics_step(t->metrics, &t->last);
@@ -223,7 +226,8 @@ enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *t)
         return status;
     t->rate_time = 0;
     if (!t->run_dir)
-        return vkm_fail(&t->ctx->log, VKMOE_ERROR_ARGUMENT, "the trainer has no run directory to save into; set run_dir");
+        return vkm_fail(&t->ctx->log, VKMOE_ERROR_ARGUMENT,
+                        "the trainer has no run directory to save into; set run_dir");
     return vkm_weights_save(t->net, t->run_dir, &t->train, &t->state);
 }
 
