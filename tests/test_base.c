@@ -137,7 +137,7 @@ Test(base, directories)
     assert_ok(vkm_dir_create(&test_log, "/"));
     put("file", "x");
     expect_failure(vkm_dir_create(&test_log, at("file/d")), VKMOE_ERROR_IO, "file");
-    expect_failure(vkm_dir_create(&test_log, at("file")), VKMOE_ERROR_IO, "exists");
+    expect_failure(vkm_dir_create(&test_log, at("file")), VKMOE_ERROR_IO, "a file of that name is there");
     expect_failure(vkm_dir_create(&test_log, ""), VKMOE_ERROR_IO, "name");
     expect_failure(vkm_dir_create(&test_log, "/proc/none/d"), VKMOE_ERROR_IO, "/proc/none");
 }
