@@ -20,5 +20,4 @@ void main()
     p.stats.v.grad_norm = norm;
     p.stats.v.clip_scale = p.clip > 0.0 && norm > p.clip ? p.clip / norm : 1.0;
     p.stats.v.skip = uint(skip);
-    p.stats.v.skipped += uint(skip);
 }

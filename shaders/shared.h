@@ -71,7 +71,6 @@ struct step_stats {
     float grad_norm;
     float clip_scale; /* what AdamW multiplies gradients by */
     uint skip;        /* 1: not finite, AdamW leaves the weights alone */
-    uint skipped;     /* steps skipped so far */
 };
 #ifdef GL_core_profile
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Control { step_control v; };

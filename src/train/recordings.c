@@ -145,8 +145,7 @@ static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot
                      t->train.beta1, t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
     }
     vkm_rec_copy(rec, t->report[slot], t->stats);
-    vkm_rec_fill(rec, vkm_buf_slice(t->stats, 0, offsetof(struct step_stats, skipped)), 0);
-    vkm_rec_fill(rec, expert_tokens(t), 0);
+    vkm_rec_fill(rec, t->stats, 0);
 }
 
 static enum vkmoe_status clear_stats(struct vkmoe_trainer *t)
