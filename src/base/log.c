@@ -35,7 +35,7 @@ static void vlog(const struct vkmoe_log *log, enum vkmoe_log_level level, const 
     vsnprintf(line, sizeof line, fmt, args);
     for (char *c = line; *c; c++) /* a name in a message may hold anything; a line stays one line */
         if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+            *c = ' ';
     log->fn(log->user, level, line);
 }
 

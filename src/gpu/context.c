@@ -13,15 +13,10 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlag
                                                  const VkDebugUtilsMessengerCallbackDataEXT *data, void *user)
 {
     struct vkmoe_context *ctx = user;
-    char text[900];
     (void)severity;
     (void)types;
-    snprintf(text, sizeof text, "%s", data->pMessage ? data->pMessage : "(no text)");
-    for (char *c = text; *c; c++)
-        if (*c == '\n' || *c == '\r')
-            *c = ' ';
     ctx->validation_messages++;
-    vkm_log(&ctx->log, VKMOE_LOG_ERROR, "validation: %s", text);
+    vkm_log(&ctx->log, VKMOE_LOG_ERROR, "validation: %s", data->pMessage ? data->pMessage : "(no text)");
     return VK_FALSE;
 }
 

@@ -4,11 +4,6 @@
  *   y[t] = x[t] + sum_k g[t,k] W2_e (silu(W1_e h[t]) * (W3_e h[t])),  e = idx[t,k] */
 #include "nn/net.h"
 
-static const struct vkm_param *param(const struct vkm_net *net, enum vkm_param_id id, uint32_t layer)
-{
-    return vkm_params_get(&net->params, id, (int32_t)layer);
-}
-
 void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
                      struct vkm_buf expert_tokens)
 {
@@ -18,18 +13,18 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, K = net->config.top_k, F = net->config.d_expert;
     uint32_t R = T * K;
 
-    vkm_op_rmsnorm(rec, l->x_mid, param(net, VKM_PARAM_MOE_NORM, layer)->weight, s->h, T, D, net->config.norm_eps);
+    vkm_op_rmsnorm(rec, l->x_mid, vkm_net_param(net, VKM_PARAM_MOE_NORM, layer)->weight, s->h, T, D, net->config.norm_eps);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "router", .form = GEMM_NT, .a = s->h, .b = param(net, VKM_PARAM_ROUTER, layer)->weight, .c = l->p,
+        .label = "router", .form = GEMM_NT, .a = s->h, .b = vkm_net_param(net, VKM_PARAM_ROUTER, layer)->weight, .c = l->p,
         .m = T, .n = E, .k = D});
     vkm_op_gate(rec, l->p, routing->idx, l->g, T, E, K, net->config.norm_topk);
     vkm_op_route(rec, routing, expert_tokens);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather = GATHER_A,
-        .a = s->h, .b = param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F, .k = D});
+        .a = s->h, .b = vkm_net_param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down", .form = GEMM_NT, .routing = routing, .a = s->act,
-        .b = param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = R, .n = D, .k = F});
+        .b = vkm_net_param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = R, .n = D, .k = F});
     vkm_op_combine(rec, routing, s->rows, l->g, l->x_mid, y, D);
 }
 
@@ -40,8 +35,10 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
     const struct vkm_layer *l = &net->layers[layer];
     const struct vkm_scratch *s = &net->scratch;
     const struct vkm_routing *routing = &l->routing;
-    const struct vkm_param *norm = param(net, VKM_PARAM_MOE_NORM, layer), *router = param(net, VKM_PARAM_ROUTER, layer);
-    const struct vkm_param *w13 = param(net, VKM_PARAM_W13, layer), *w2 = param(net, VKM_PARAM_W2, layer);
+    const struct vkm_param *norm = vkm_net_param(net, VKM_PARAM_MOE_NORM, layer);
+    const struct vkm_param *router = vkm_net_param(net, VKM_PARAM_ROUTER, layer);
+    const struct vkm_param *w13 = vkm_net_param(net, VKM_PARAM_W13, layer);
+    const struct vkm_param *w2 = vkm_net_param(net, VKM_PARAM_W2, layer);
     uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, F = net->config.d_expert;
     uint32_t R = T * net->config.top_k;
     struct vkm_buf none = {0};

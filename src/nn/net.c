@@ -120,11 +120,6 @@ enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch
     return plan(of->ctx, &of->config, batch, false, of, out);
 }
 
-uint64_t vkm_net_bytes(const struct vkm_net *net)
-{
-    return (net->shares_params ? 0 : vkm_arena_bytes(net->param_arena)) + vkm_arena_bytes(net->activation_arena);
-}
-
 void vkm_net_destroy(struct vkm_net *net)
 {
     if (!net)

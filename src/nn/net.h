@@ -61,8 +61,6 @@ enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_m
 /* Plans a network that runs on another's parameters with batches of its own; not trainable. `of` has been committed and
  * outlives it. */
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out);
-/* Device memory that the plan takes. */
-uint64_t vkm_net_bytes(const struct vkm_net *net);
 /* Allocates it. Parameters are not initialised. */
 enum vkmoe_status vkm_net_commit(struct vkm_net *net);
 /* Accepts NULL. The device must not be using it. */
@@ -87,6 +85,11 @@ void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm
 void vkm_net_logits(struct vkm_rec *rec, const struct vkm_net *net);
 
 /* ---- the halves of a block: attention.c and moe.c ---- */
+
+static inline const struct vkm_param *vkm_net_param(const struct vkm_net *net, enum vkm_param_id id, uint32_t layer)
+{
+    return vkm_params_get(&net->params, id, (int32_t)layer);
+}
 
 /* x_mid = x + W_out attention(rope(W_qkv norm(x))) */
 void vkm_attention_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer);

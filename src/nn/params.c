@@ -235,7 +235,7 @@ static bool init_values(const struct vkm_param *p, const struct vkmoe_model_conf
     return true;
 }
 
-static enum vkmoe_status clear(struct vkmoe_context *ctx, const struct vkm_params *params)
+enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_params *params)
 {
     struct vkm_rec *rec;
     enum vkmoe_status status = vkm_rec_create(ctx, "clear parameters", &rec);
@@ -256,7 +256,7 @@ static enum vkmoe_status clear(struct vkmoe_context *ctx, const struct vkm_param
 enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
                                   const struct vkmoe_model_config *config, uint64_t seed)
 {
-    enum vkmoe_status status = clear(ctx, params);
+    enum vkmoe_status status = vkm_params_clear(ctx, params);
     for (uint32_t i = 0; i < params->count && !status; i++) {
         const struct vkm_param *p = &params->list[i];
         float *w = malloc(p->count * sizeof *w);

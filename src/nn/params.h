@@ -74,7 +74,10 @@ void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint
 /* Call once the arena is committed: cuts the ranges into the parameters' buffers. */
 void vkm_params_bind(struct vkm_params *params);
 
-/* Initial weights from the seed, gradients and moments zero. */
+/* Weights, gradients and moments zero, the padding between them too. */
+enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_params *params);
+
+/* Clears them, then draws initial weights from the seed. */
 enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
                                   const struct vkmoe_model_config *config, uint64_t seed);
 

@@ -1,11 +1,11 @@
 #include "ops/colsum.h"
 #include "ops/tiles.h"
 
-enum { MIN_CHUNK = 64 }; /* so that the scratch's size does not depend on the device */
+enum { CHUNK = 64 }; /* rows that one invocation of the first pass adds */
 
 uint64_t vkm_colsum_scratch(uint32_t rows, uint32_t cols)
 {
-    return (uint64_t)vkm_div_up(rows, MIN_CHUNK) * cols * sizeof(float);
+    return (uint64_t)vkm_div_up(rows, CHUNK) * cols * sizeof(float);
 }
 
 static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struct vkm_buf y, struct vkm_buf s,
@@ -28,11 +28,8 @@ static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struc
 void vkm_op_colsum(struct vkm_rec *rec, const char *label, struct vkm_buf x, struct vkm_buf y, struct vkm_buf s,
                    struct vkm_buf out, struct vkm_buf scratch, uint32_t rows, uint32_t cols, bool accumulate)
 {
-    uint32_t chunk = vkm_tiles(vkm_rec_context(rec)).sum_chunk;
     struct vkm_buf none = {0};
-    if (chunk < MIN_CHUNK)
-        chunk = MIN_CHUNK;
-    pass(rec, label, x, y, s, scratch, rows, cols, chunk, false);
-    uint32_t chunks = vkm_div_up(rows, chunk);
+    uint32_t chunks = vkm_div_up(rows, CHUNK);
+    pass(rec, label, x, y, s, scratch, rows, cols, CHUNK, false);
     pass(rec, label, scratch, none, none, out, chunks, cols, chunks, accumulate);
 }

@@ -13,7 +13,6 @@ struct vkm_tiles {
     uint32_t flat_wg;           /* of elementwise kernels */
     uint32_t attention_wg;
     uint32_t attention_lanes;   /* most invocations that share a query */
-    uint32_t sum_chunk;         /* rows in a column sum's chunk */
     uint32_t route_chunk;       /* tokens in a routing chunk */
 };
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx);

@@ -21,17 +21,6 @@ struct vkmoe_model {
     struct vkm_rec *forward;
 };
 
-static enum vkmoe_status check_memory(const struct vkm_net *net)
-{
-    const double gib = 1024.0 * 1024 * 1024;
-    uint64_t wanted = vkm_net_bytes(net), available = vkm_memory_available(net->ctx);
-    if (wanted <= available)
-        return VKMOE_OK;
-    return vkm_fail(&net->ctx->log, VKMOE_ERROR_DEVICE_MEMORY,
-                    "the model needs %.2f GiB and the device has %.2f free; choose a device with more memory",
-                    (double)wanted / gib, (double)available / gib);
-}
-
 enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, struct vkmoe_model **out)
 {
     struct vkmoe_model_config config;
@@ -42,8 +31,8 @@ enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, s
     struct vkmoe_model *model = calloc(1, sizeof *model);
     if (!model)
         return vkm_fail_memory(&ctx->log);
-    if ((status = vkm_net_create(ctx, &config, 1, false, &model->net)) || (status = check_memory(model->net)) ||
-        (status = vkm_net_commit(model->net)) || (status = vkm_weights_load(model->net, dir, NULL))) {
+    if ((status = vkm_net_create(ctx, &config, 1, false, &model->net)) || (status = vkm_net_commit(model->net)) ||
+        (status = vkm_weights_load(model->net, dir, NULL))) {
         vkmoe_model_destroy(model);
         return status;
     }
@@ -75,7 +64,7 @@ static enum vkmoe_status prepare_evaluation(struct vkmoe_model *model)
     if (model->evaluator)
         return VKMOE_OK;
     if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) ||
-        (status = check_memory(model->batch_net)) || (status = vkm_net_commit(model->batch_net)) ||
+        (status = vkm_net_commit(model->batch_net)) ||
         (status = vkm_evaluator_create(model->batch_net, &model->evaluator)) ||
         (status = vkm_evaluator_commit(model->evaluator))) {
         vkm_evaluator_destroy(model->evaluator);

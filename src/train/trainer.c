@@ -92,10 +92,13 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
     t->data = desc->data;
     t->state = state;
     t->submitted = state.step;
-    if ((status = check_memory(log, t)) || (status = vkm_trainer_commit(t)) ||
-        (status = vkm_params_init(ctx, &t->net->params, &model, train.seed)))
+    if ((status = check_memory(log, t)) || (status = vkm_trainer_commit(t)))
         goto fail;
-    if (desc->resume_dir && (status = vkm_weights_load(t->net, desc->resume_dir, &state)))
+    if (!desc->resume_dir)
+        status = vkm_params_init(ctx, &t->net->params, &model, train.seed);
+    else if (!(status = vkm_params_clear(ctx, &t->net->params)))
+        status = vkm_weights_load(t->net, desc->resume_dir, &state);
+    if (status)
         goto fail;
     if ((status = open_run(t, desc->resume_dir ? desc->resume_dir : desc->run_dir)))
         goto fail;

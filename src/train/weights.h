@@ -7,8 +7,8 @@
 
 enum vkmoe_status vkm_weights_save(struct vkm_net *net, const char *dir, const struct vkmoe_train_config *train,
                                    const struct vkm_run_state *state);
-/* state as for vkm_checkpoint_load: NULL loads the weights alone. Parameters have been initialised, so that the padding
- * between them is zero. */
+/* state as for vkm_checkpoint_load: NULL loads the weights alone. Before training on, the
+ * parameters have been cleared, so that the padding between them is zero. */
 enum vkmoe_status vkm_weights_load(struct vkm_net *net, const char *dir, const struct vkm_run_state *state);
 
 #endif
