@@ -67,10 +67,20 @@ struct step_control {
 struct step_stats {
     float loss; /* sums over the step's micro-batches and layers */
     float z_loss;
-    float balance;
+    float simbal;
+    float lbl;
+    float router_z; /* sum of squares, without coefficient */
     float grad_norm;
     float clip_scale; /* what AdamW multiplies gradients by */
     uint skip;        /* 1: not finite, AdamW leaves the weights alone */
+};
+/* How a layer routes; sums until the host divides them. */
+#define GATE_BINS 16
+struct router_stats {
+    float entropy, entropy_topk; /* nats, over tokens */
+    float seu;                   /* over sequences of used / E */
+    float gram_square, gram_max; /* of W W^T - I: mean square, largest magnitude; not summed up */
+    uint bins[GATE_BINS];        /* gate weights in [i/16, (i+1)/16) */
 };
 #ifdef GL_core_profile
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Control { step_control v; };
@@ -145,25 +155,43 @@ ARGS(gemm) {
     float alpha;
 };
 
-ARGS(gate) { /* z [T,E] becomes p = softmax(z); idx, g [T,K] */
+ARGS(gate) { /* z [T,E] becomes the gate p; idx, g [T,K]; lse [T] */
     F32 z;
+    F32 bias;          /* [E] added to z where experts are compared; or absent */
     U32 idx;
     F32 g;
+    F32 lse;           /* log sum exp z (softmax) */
     uint T, E, K;
+    uint sigmoid;
     uint norm_topk;
+    uint drop_top;     /* best experts that are passed over */
+    float prune_below; /* least weight that is kept: else idx = E, g = 0 */
 };
 
-ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and f [E] tokens per expert (LBL; or absent) */
+ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and the losses on the gate */
     F32 p;
     U32 idx;
     F32 g;
-    F32 dgate;      /* [R, parts] */
-    U32 row_of;     /* [T,K] */
-    U32 count;      /* [E] */
+    F32 dgate;       /* [R, parts] */
+    U32 row_of;      /* [T,K] */
+    F32 load;        /* [T / group, E] f of LBL; or absent */
+    F32 lse;         /* [T] */
     F32 dz;
     uint T, E, K, parts;
+    uint sigmoid;
     uint norm_topk;
-    float lbl_scale; /* coef * E / T^2 / micro-batches */
+    uint group;      /* tokens that share a row of load */
+    uint lbl_full;
+    float lbl_scale; /* coef * E / T / micro-batches */
+    float z_scale;   /* 2 coef / T / micro-batches, of the router's z-loss; 0: none */
+};
+
+ARGS(expert_load) { /* load [groups,E]: fraction of a group's tokens for which an expert is active */
+    U32 idx;
+    U32 count;  /* expert_load_total: [E] routed rows */
+    F32 load;
+    uint groups, group; /* tokens of a group */
+    uint E, K;
 };
 
 ARGS(route) { /* idx [T,K] to the expert-sorted order; see route_*.comp */
@@ -211,12 +239,59 @@ ARGS(simbal) { /* gram [E,E] becomes sign(gram - I); row [E] = sums of |gram - I
     uint E;
 };
 
-ARGS(lbl) { /* stats.balance += coef * E * sum_e (count_e / T) (psum_e / T) */
-    F32 psum; /* [E] */
-    U32 count;
-    F32 out_;
-    uint T, E;
-    float coef;
+ARGS(lbl) { /* term[t] = sum_e load[group of t, e] * gate of e */
+    F32 p;
+    U32 idx;
+    F32 load; /* [T / group, E] */
+    F32 term; /* [T] */
+    uint T, E, K;
+    uint group;
+    uint full; /* over all experts; else over the active ones */
+    uint sigmoid;
+};
+
+ARGS(lossfree) { /* bias[e] += rate * sign(mean of count - count[e]), unless the step is skipped */
+    F32 bias;
+    U32 count; /* [E] of the step */
+    Stats stats;
+    uint E;
+    float rate;
+};
+
+ARGS(entropy) { /* [T] entropies of the gate and of the active experts' renormalised weights */
+    F32 p;
+    U32 idx;
+    F32 full, topk;
+    uint T, E, K;
+};
+
+ARGS(seu) { /* used [groups] = experts with load above 0, over E */
+    F32 load;
+    F32 used;
+    uint groups, E;
+};
+
+ARGS(histogram) { /* bins [GATE_BINS] += numbers of x [count] in [0, 1]; a workgroup a bin */
+    F32 x;
+    U32 bins;
+    uint count;
+};
+
+ARGS(gram) { /* of gram [E,E] - I: mean square and largest magnitude, overwritten */
+    F32 gram, square, most;
+    uint E;
+};
+
+ARGS(routing_change) { /* changed [T] = 1 where the set of idx [T,K] is not that of before, which becomes idx */
+    U32 before, idx;
+    F32 changed;
+    uint T, K;
+};
+
+ARGS(pes) { /* pes [T] = mean over pairs of experts of the cosine of their rows [E,T,D] */
+    F32 rows;
+    F32 pes;
+    uint T, D, E;
 };
 
 ARGS(grad_norm) { /* partial [groups] = sums of squares; the last kernel turns all partials into the norm */

@@ -125,15 +125,49 @@ VKMOE_API uint64_t vkmoe_context_validation_messages(const struct vkmoe_context 
 
 /* ---- configuration ------------------------------------------------------------------------------------------- */
 
-/* The balance of the experts' load: which loss is added to the cross-entropy. */
-enum vkmoe_balance {
-    VKMOE_BALANCE_SIMBAL,      /* coef * sum_ij |(W W^T - I)_ij| over the router weights: arXiv 2506.14038 */
-    VKMOE_BALANCE_LBL,         /* coef * E * sum_i f_i P_i over each micro-batch: Fedus et al. 2022, eq. 4 */
-    VKMOE_BALANCE_NONE,
+/* What balances the experts' load. Each part is switched on by a coefficient above 0, and all combine; a zero one
+ * balances nothing (routers may then collapse onto few experts). W [E,D] is a layer's router, x a token, z = W x, p the
+ * gate, f_e the fraction of a group of tokens for which expert e is active (sum_e f_e = K), P_e the mean gate there. */
+enum vkmoe_lbl_scope {         /* the group of tokens over which f is counted */
+    VKMOE_LBL_SEQUENCE,        /* each sequence: the code of arXiv 2506.14038 */
+    VKMOE_LBL_MICRO_BATCH,     /* the micro-batch */
+    VKMOE_LBL_GLOBAL_BATCH,    /* the step so far: all its micro-batches up to this one (Qiu et al. 2025, arXiv 2501.11873) */
+};
+struct vkmoe_balance {
+    float simbal;              /* lambda of SimBal, added to the loss per layer: lambda sum_ij |(W W^T - I)_ij| (arXiv
+                                  2506.14038); usual 0.1 */
+    float lbl;                 /* alpha of the load-balancing loss, per layer: alpha E sum_e f_e P_e, f constant (Fedus et
+                                  al. 2022, eq. 4); usual 0.01. With a sigmoid gate P is of p / sum_e p. */
+    float lossfree;            /* gamma of the loss-free bias: the K largest of z + b are active, the weights stay those of
+                                  z; after a step b_e += gamma sign(1/E - f_e / K), f over the step's tokens (Wang et al.
+                                  2024, arXiv 2408.15664; added to z as in arXiv 2506.14038); usual 0.001 */
+    float router_z;            /* coefficient of mean (log sum exp z)^2, per layer (Zoph et al. 2022); softmax gate only */
+    enum vkmoe_lbl_scope lbl_scope;
+    bool lbl_full;             /* P over all experts; else p counts as 0 where the expert is not active (the paper's code) */
+};
+
+/* Reads "simbal=0.1+lossfree" and the like: none, or one or more of simbal, lbl, lossfree joined by '+', each with
+ * "=coefficient" (above 0) or its usual one; the other fields of *out are left as they are. ERROR_ARGUMENT says what is
+ * wrong, *out unchanged. */
+VKMOE_API enum vkmoe_status vkmoe_balance_parse(struct vkmoe_log log, const char *text, struct vkmoe_balance *out);
+/* The shortest text that reads back as the same coefficients: "none", "simbal+lbl=0.02". Returns text. */
+enum { VKMOE_BALANCE_TEXT = 80 };
+VKMOE_API const char *vkmoe_balance_format(const struct vkmoe_balance *balance, char text[VKMOE_BALANCE_TEXT]);
+
+enum vkmoe_gate {
+    VKMOE_GATE_SOFTMAX,        /* p = softmax(z) */
+    VKMOE_GATE_SIGMOID,        /* p = 1 / (1 + exp(-z)) */
+};
+
+enum vkmoe_router_init {
+    VKMOE_ROUTER_ORTHOGONAL,       /* orthonormal rows (Saxe et al. 2014): the paper's */
+    VKMOE_ROUTER_NORMAL,           /* normal, standard deviation 0.02, as the other matrices */
+    VKMOE_ROUTER_UNIT,             /* random directions, rows of length 1: the scale of the first without its angles */
+    VKMOE_ROUTER_ORTHOGONAL_SMALL, /* orthogonal rows of length 0.02 sqrt(D): its angles with the scale of the second */
 };
 
 /* The Transformer of the paper: pre-norm, RMSNorm, rotary positions, causal attention, and in every block a layer of
- * SwiGLU experts; untied input and output embeddings; no biases. Every field is required. */
+ * SwiGLU experts; untied input and output embeddings; no biases. Every field up to norm_eps is required. */
 struct vkmoe_model_config {
     uint32_t layers;           /* L */
     uint32_t d_model;          /* D, a multiple of heads; D / heads is a multiple of 4, at most 256 */
@@ -146,7 +180,14 @@ struct vkmoe_model_config {
     float rope_theta;
     float norm_eps;
     bool norm_topk;            /* divide the K gate weights of a token by their sum (Mixtral); else use them as they are */
+    enum vkmoe_gate gate;
+    uint32_t d_shared;         /* hidden width of the shared expert, which every token passes through with weight 1, a
+                                  multiple of 4; n shared experts of width F are one of n F; 0: none */
+    bool router_bias;          /* experts are chosen by z + b: set by a trainer whose balance is loss-free */
 };
+
+/* The dense model of equal active size: one expert as wide as the K active ones and the shared one together. */
+VKMOE_API struct vkmoe_model_config vkmoe_model_dense(const struct vkmoe_model_config *model);
 
 struct vkmoe_train_config {
     uint64_t seed;             /* initial weights and order of the data */
@@ -158,12 +199,15 @@ struct vkmoe_train_config {
     float beta1, beta2, eps;   /* AdamW; 0 means 0.9, 0.95, 1e-8 */
     float weight_decay;        /* on matrices and embeddings, not on norm weights */
     float clip;                /* global gradient norm; 0: no clipping */
-    enum vkmoe_balance balance;
-    float balance_coef;        /* 0 means 0.1 for SimBal, 0.01 for LBL */
+    struct vkmoe_balance balance;
+    enum vkmoe_router_init router_init;
     float z_loss;              /* coefficient of mean (log sum exp logits)^2 */
     uint32_t log_every;        /* steps between lines of metrics.jsonl; 0 means 10 */
     uint32_t eval_every;       /* steps between validations; 0: only at the end */
     uint32_t save_every;       /* steps between checkpoints; 0: only at the end */
+    uint32_t pes_tokens;       /* tokens on which validations measure PES (all experts run on each); 0: not measured */
+    uint32_t pes_every;        /* PES is measured by the first validation after as many steps, and by the last; 0: by each */
+    bool tensorboard;          /* also write run_dir/events.out.tfevents.*, which TensorBoard reads */
 };
 
 /* Names of the presets, smallest model first, NULL-terminated. */
@@ -227,12 +271,30 @@ struct vkmoe_trainer_desc {
                                         read from it, and it becomes run_dir; train.steps, if not 0, replaces its own */
 };
 
+/* How one layer routes, over the tokens of a step or of an evaluation. docs/numerics.md has the formulas. */
+enum { VKMOE_GATE_BINS = 16 };
+struct vkmoe_layer_metrics {
+    double load_max, load_min; /* tokens of the busiest and the idlest expert, over the mean of all */
+    double load_cv;            /* standard deviation of the experts' tokens over their mean */
+    uint32_t dead;             /* experts without a token; experts - dead are the unique experts used */
+    double seu;                /* sequence-wise expert utilisation: mean over sequences of (experts used) / E */
+    double entropy;            /* of the gate over all E experts (p / sum p), nats, mean over tokens */
+    double entropy_topk;       /* of the weights of the active experts, renormalised, nats, mean over tokens */
+    double gram_mean_square;   /* mean square of the entries of W W^T - I */
+    double gram_max;           /* largest of their magnitudes */
+    double gates[VKMOE_GATE_BINS]; /* shares of the K T gate weights that lie in [i/16, (i+1)/16); 1 counts in the last */
+    double changed;            /* routing stability: share of the probe tokens whose set of active experts is another
+                                  than at the last validation; NaN where not measured */
+    double pes, pes_se;        /* pairwise expert similarity, mean over tokens of mean_{i<j} cos(f_i(x), f_j(x)), and its
+                                  standard error over tokens; NaN where not measured */
+};
+
 /* What one optimizer step reports. Arrays belong to the trainer and hold until its next call. */
 struct vkmoe_step_report {
     uint64_t step;             /* 1 for the first; 0: no step has finished yet */
     uint64_t tokens;           /* seen in training so far */
     float loss;                /* mean cross-entropy of the step's tokens, nats */
-    float balance_loss;        /* with its coefficient, mean over layers and micro-batches */
+    float simbal_loss, lbl_loss, router_z_loss; /* with their coefficients, mean over layers and micro-batches */
     float z_loss;              /* with its coefficient */
     float grad_norm;           /* before clipping */
     float lr;
@@ -241,6 +303,7 @@ struct vkmoe_step_report {
     double tokens_per_second;  /* over the last steps, validation and saving left out */
     uint32_t layers, experts;
     const uint32_t *expert_tokens; /* [layers, experts]: routed rows of the step */
+    const struct vkmoe_layer_metrics *metrics; /* [layers] at steps that metrics.jsonl gets; else NULL */
 };
 
 struct vkmoe_trainer;
@@ -259,9 +322,18 @@ VKMOE_API enum vkmoe_status vkmoe_trainer_finish(struct vkmoe_trainer *trainer, 
 /* Steps handed over so far (after a resume: with those before). */
 VKMOE_API uint64_t vkmoe_trainer_steps(const struct vkmoe_trainer *trainer);
 
-/* Mean cross-entropy in nats per token over the held-out tokens: all of them, or max_tokens (0: all) in evenly spaced
- * contexts; finishes pending steps first. Adds a line with "val_loss" to metrics.jsonl. */
-VKMOE_API enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *trainer, uint64_t max_tokens, double *loss);
+/* What a validation finds. Arrays belong to the trainer and hold until its next call. */
+struct vkmoe_validation {
+    double loss;               /* mean cross-entropy, nats per token */
+    uint64_t tokens;           /* predicted */
+    uint32_t layers;
+    const struct vkmoe_layer_metrics *metrics; /* [layers] */
+};
+
+/* Evaluates on the held-out tokens: all of them, or max_tokens (0: all) in evenly spaced contexts; finishes pending steps
+ * first. Adds a line with "val_loss" to metrics.jsonl. */
+VKMOE_API enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *trainer, uint64_t max_tokens,
+                                                   struct vkmoe_validation *out);
 
 /* Writes the checkpoint into run_dir: the Hugging Face model directory (config.json, model.safetensors, tokenizer.json),
  * optimizer.safetensors and trainer.json. Each file is written beside its name, flushed and renamed. Finishes pending
@@ -280,16 +352,31 @@ VKMOE_API enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const ch
 VKMOE_API void vkmoe_model_destroy(struct vkmoe_model *model);
 VKMOE_API const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *model);
 
+struct vkmoe_eval_desc {
+    const struct vkmoe_data *data; /* required: all tokens of data.train (the paths given to vkmoe_data_open) are read, in
+                                  contexts that do not overlap */
+    float prune_below;         /* an active expert whose gate weight is below it is dropped and not computed, the others
+                                  keep their weights (arXiv 2506.14038, Table 6); 0 to 1 */
+    uint32_t drop_top;         /* each token passes over its best `drop_top` experts: the next K are active (Dai et al.
+                                  2024, Fig. 4); at most experts - top_k */
+    uint32_t pes_tokens;       /* tokens on which PES is measured; 0: it is not */
+};
+
+/* Arrays belong to the model and hold until its next call. */
 struct vkmoe_eval_result {
     double loss;               /* mean cross-entropy, nats per token */
     double perplexity;         /* exp(loss) */
     double bits_per_byte;      /* loss in bits, per byte of text (end-of-text tokens count as no bytes) */
     uint64_t tokens;           /* predicted */
     uint64_t bytes;
+    double seconds;            /* what it took, without PES */
+    double active_experts;     /* computed for a token in a layer, mean */
+    uint32_t layers, experts;
+    const uint64_t *expert_tokens; /* [layers, experts] */
+    const struct vkmoe_layer_metrics *metrics; /* [layers] */
 };
 
-/* Evaluates on all tokens of data.train (the paths given to vkmoe_data_open), in contexts that do not overlap. */
-VKMOE_API enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct vkmoe_data *data,
+VKMOE_API enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct vkmoe_eval_desc *desc,
                                                  struct vkmoe_eval_result *out);
 
 struct vkmoe_generate_desc {

@@ -12,20 +12,21 @@ struct vkm_layer {
     struct vkm_buf x;               /* [T,D] the residual stream before attention */
     struct vkm_buf x_mid;           /* [T,D] and between attention and experts */
     struct vkm_attention attention; /* qkv, o, lse */
-    struct vkm_routing routing;     /* chosen experts and their rows */
-    struct vkm_buf p;               /* [T,E] gate: logits, then probabilities */
-    struct vkm_buf g;               /* [T,K] weights of the chosen */
+    struct vkm_gate gate;           /* z: logits, then p; chosen experts and their weights */
+    struct vkm_routing routing;     /* their rows */
+    struct vkm_buf load;            /* [groups,E] f of the load-balancing loss */
     struct vkm_buf h13;             /* [R,2F] hidden rows before the activation; their gradient in the backward */
+    struct vkm_buf shared13;        /* [T,2G] likewise of the shared expert, G = d_shared; absent without one */
 };
 
 /* Buffers that every block overwrites. */
 struct vkm_scratch {
     struct vkm_buf h;               /* [T,D] normalised input of a half-block */
-    struct vkm_buf act;             /* [R,F] silu(h1) h3; gate-scaled in the backward */
+    struct vkm_buf act;             /* [R,F] or [T,G]: silu(h1) h3; gate-scaled in the backward */
     struct vkm_buf rows;            /* [R,D] expert outputs; gradients of expert inputs */
     struct vkm_buf logits;          /* [chunk,V] */
     struct vkm_buf loss, z_loss;    /* [T] */
-    struct vkm_buf balance;         /* of LBL or SimBal */
+    struct vkm_buf balance;         /* of the balance losses; of what is measured (measure.c) */
     /* backward only */
     struct vkm_buf dx;              /* [T,D] gradient of the residual stream */
     struct vkm_buf dh;              /* [T,D] of a half-block's normalised input; of attention's output */
@@ -49,6 +50,7 @@ struct vkm_net {
     struct vkm_buf cos, sin;        /* [S, width / 2] rotation angles */
     struct vkm_scratch scratch;
     uint32_t logit_rows;            /* tokens in a chunk of logits */
+    uint32_t expert_rows;           /* rows of h13, act and rows: R, at least E */
 
     struct vkm_arena *param_arena;  /* NULL where the parameters are shared */
     struct vkm_arena *activation_arena;
@@ -66,17 +68,28 @@ enum vkmoe_status vkm_net_commit(struct vkm_net *net);
 /* Accepts NULL. The device must not be using it. */
 void vkm_net_destroy(struct vkm_net *net);
 
-/* How the auxiliary losses enter a micro-batch. */
+/* How the losses enter a micro-batch. */
 struct vkm_loss {
     float scale;                    /* of the token losses' gradient: 1 / tokens of the step; 0: no gradient */
     float z_coef;
-    float lbl_coef;                 /* already divided by the step's micro-batches; 0: no LBL */
-    struct vkm_buf loss_sum, z_sum, balance_sum; /* each one f32, added to: see vkm_net_loss */
+    struct vkmoe_balance balance;   /* lbl and router_z: already divided by the step's micro-batches */
+    struct vkm_buf expert_tokens;   /* [L,E] of the step so far: for LBL of the global batch */
+    struct vkm_buf loss_sum, z_sum, lbl_sum, router_z_sum; /* each one f32, added to: see vkm_net_loss */
 };
 
-/* tok [T] u32 -> net->x_out and all that the backward needs; expert_tokens [L,E] u32 += routed rows, or absent */
-void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens);
-/* From x_out and target [T]: loss_sum += loss.scale (or 1) * sum of cross-entropies, z_sum likewise; LBL's to balance_sum.
+/* Looks on: called after each layer's experts, when gate, routing and scratch.h (the experts' input) are there and
+ * scratch.act, scratch.rows, the layer's h13 and x_mid are free, unless a backward follows. */
+struct vkm_observer {
+    void (*layer)(void *user, struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer);
+    void *user;
+};
+
+/* tok [T] u32 -> net->x_out and all that the backward needs; expert_tokens [L,E] u32 += routed rows, or absent; observer may
+ * be NULL */
+void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens,
+                     const struct vkm_observer *observer);
+/* From x_out and target [T]: loss_sum += loss.scale (or 1) * sum of cross-entropies, z_sum likewise; lbl_sum += LBL of all
+ * layers, router_z_sum += sum over layers and tokens of lse^2.
  * With scale > 0 also the gradients of head, final_norm and x_out (in scratch.dx). */
 void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf target, const struct vkm_loss *loss);
 /* From scratch.dx: adds to all other gradients. After vkm_net_loss with scale > 0. */
@@ -99,6 +112,19 @@ void vkm_attention_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
 void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
                      struct vkm_buf expert_tokens);
 /* scratch.dx: from the gradient of y to the gradient of x_mid */
-void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, float lbl_coef);
+void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, const struct vkm_loss *loss);
+
+
+/* ---- what is measured: measure.c ---- */
+
+/* Adds a layer's gate (entropies, sequence-wise utilisation, gate weights) to stats (struct router_stats), and puts there
+ * how far its router is from orthonormal. Uses scratch.balance. */
+void vkm_measure_router(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf stats);
+/* Tokens of a micro-batch that PES can be measured on. */
+uint32_t vkm_measure_pes_tokens(const struct vkm_net *net);
+/* pes [all->T] of the tokens of scratch.h at positions [all->T] (u32, below T): all experts run on each. `all` is a routing
+ * of those tokens to all E experts, idx [all->T,E] = 0..E-1. For an observer. */
+void vkm_measure_pes(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, const struct vkm_routing *all,
+                     struct vkm_buf positions, struct vkm_buf pes);
 
 #endif

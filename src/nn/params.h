@@ -8,18 +8,22 @@ enum vkm_init {
     VKM_INIT_ONES,
     VKM_INIT_NORMAL,                /* standard deviation 0.02 */
     VKM_INIT_NORMAL_RESIDUAL,       /* 0.02 / sqrt(2 L): what writes to the residual stream */
-    VKM_INIT_ORTHOGONAL,            /* orthonormal rows (Saxe et al. 2014) */
+    VKM_INIT_ZEROS,
+    VKM_INIT_ROUTER,                /* as enum vkmoe_router_init says */
 };
 
-/*       id         name         dims (0: absent)      init             decay */
+/*       id         name         dims (the first 0: absent)  init       decay */
 #define VKM_LAYER_PARAMS(P) \
     P(ATTN_NORM, "attn_norm",    D, 0, 0,              ONES,            false) \
     P(QKV,       "qkv",          3 * D, D, 0,          NORMAL,          true)  /* rows: q, k, v */ \
     P(ATTN_OUT,  "attn_out",     D, D, 0,              NORMAL_RESIDUAL, true) \
     P(MOE_NORM,  "moe_norm",     D, 0, 0,              ONES,            false) \
-    P(ROUTER,    "router",       E, D, 0,              ORTHOGONAL,      true) \
+    P(ROUTER,    "router",       E, D, 0,              ROUTER,          true) \
+    P(ROUTER_BIAS, "router_bias", B, 0, 0,             ZEROS,           false) /* no gradient: moved by loss-free balance */ \
     P(W13,       "w13",          E, 2 * F, D,          NORMAL,          true)  /* rows of an expert: W1 (gate), W3 (up) */ \
-    P(W2,        "w2",           E, D, F,              NORMAL_RESIDUAL, true)
+    P(W2,        "w2",           E, D, F,              NORMAL_RESIDUAL, true) \
+    P(SHARED13,  "shared13",     2 * G, D, 0,          NORMAL,          true)  /* the shared expert, as w13 */ \
+    P(SHARED2,   "shared2",      G ? D : 0, G, 0,      NORMAL_RESIDUAL, true)
 #define VKM_MODEL_PARAMS(P) \
     P(EMBED,     "embed",        V, D, 0,              NORMAL,          true) \
     P(FINAL_NORM, "final_norm",  D, 0, 0,              ONES,            false) \
@@ -36,7 +40,7 @@ struct vkm_param {
     char name[32];                  /* "layers.3.w13", "embed": key in optimizer.safetensors */
     uint64_t dims[3];
     uint32_t rank;
-    uint64_t count;                 /* elements, f32 */
+    uint64_t count;                 /* elements, f32; 0: the model does not have it */
     enum vkm_init init;
     bool decay;
     struct vkm_buf weight, grad, moment1, moment2; /* empty until vkm_params_reserve's arenas are committed */
@@ -79,6 +83,6 @@ enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_p
 
 /* Clears them, then draws initial weights from the seed. */
 enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
-                                  const struct vkmoe_model_config *config, uint64_t seed);
+                                  const struct vkmoe_model_config *config, enum vkmoe_router_init router, uint64_t seed);
 
 #endif

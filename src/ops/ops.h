@@ -61,9 +61,10 @@ struct vkm_gemm {
     const struct vkm_routing *routing;
     uint32_t gather;              /* GATHER_A, GATHER_B (form TN only): its rows are tokens, read through token_of */
     struct vkm_buf act;           /* SWIGLU: a = silu(h1) h3 [R,F] written; c = h13 [R,2F], B = [E,2F,k], n = F.
-                                     DSWIGLU: gate * a [R,F] written; c = h13 becomes dh13 */
-    struct vkm_buf gate;          /* DSWIGLU: [T,K] */
-    struct vkm_buf dgate;         /* DSWIGLU: [R,parts] partial sums of the gate's gradient, see vkm_gemm_parts */
+                                     DSWIGLU: gate * a [R,F] written; c = h13 becomes dh13. Without a routing: a
+                                     feed-forward layer of m rows, the gate is 1 */
+    struct vkm_buf gate;          /* DSWIGLU, routed: [T,K] */
+    struct vkm_buf dgate;         /* DSWIGLU, routed: [R,parts] partial sums of the gate's gradient, see vkm_gemm_parts */
 };
 void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *gemm);
 
@@ -72,13 +73,31 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t n);
 
 /* ---- routing ---------------------------------------------------------------------------------------------------- */
 
-/* z [T,E] logits become p = softmax(z); idx [T,K] u32 by (value, lower index first) and g [T,K], divided by their sum where
- * norm_topk */
-void vkm_op_gate(struct vkm_rec *rec, struct vkm_buf z, struct vkm_buf idx, struct vkm_buf g, uint32_t T, uint32_t E,
-                 uint32_t K, bool norm_topk);
-/* dz [T,E] from p, g, dgate [R,parts] and, with lbl_coef > 0, the gradient of lbl_coef * E * sum_e f_e P_e */
-void vkm_op_gate_bwd(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf p, struct vkm_buf g,
-                     struct vkm_buf dgate, uint32_t parts, struct vkm_buf dz, bool norm_topk, float lbl_coef);
+struct vkm_gate {
+    uint32_t T, E, K;
+    bool sigmoid;                 /* p = sigmoid(z), else softmax(z) */
+    bool norm_topk;               /* g is divided by its sum over a token's experts */
+    uint32_t drop_top;            /* a token's best experts that are passed over; drop_top + K <= E */
+    float prune_below;            /* an expert with a smaller g is dropped: idx = E, which has no row, and g = 0 */
+    struct vkm_buf z;             /* [T,E] logits; become p */
+    struct vkm_buf bias;          /* [E] added to z where experts are compared; or absent */
+    struct vkm_buf idx, g;        /* [T,K] u32 by (z + bias, lower index first); [T,K] p of the chosen */
+    struct vkm_buf lse;           /* [T] log sum exp z, softmax only: sigmoid leaves it alone */
+};
+void vkm_op_gate(struct vkm_rec *rec, const struct vkm_gate *gate);
+
+/* What enters the gate's backward besides its forward. */
+struct vkm_gate_grad {
+    struct vkm_buf dgate;         /* [R,parts] partial sums of the gradient of g */
+    uint32_t parts;
+    struct vkm_buf load;          /* [T / group, E] f of the load-balancing loss; or absent */
+    uint32_t group;               /* tokens that share a row of load */
+    bool lbl_full;
+    float lbl_coef, z_coef;       /* of vkm_op_lbl and of the router's z-loss z_coef * mean lse^2 (softmax); 0: off */
+    struct vkm_buf dz;            /* [T,E] overwritten */
+};
+void vkm_op_gate_bwd(struct vkm_rec *rec, const struct vkm_gate *gate, const struct vkm_routing *routing,
+                     const struct vkm_gate_grad *grad);
 
 /* Everything of a routing from its idx. total [E] += counts, or absent. */
 void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf total);
@@ -117,11 +136,41 @@ void vkm_op_sum(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, uint3
 void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf scratch,
                    uint32_t E, uint32_t D, float coef);
 uint64_t vkm_simbal_scratch(uint32_t E);
-/* Load-balancing loss (Fedus et al. 2022) of one micro-batch: out += scale * E * sum_e f_e P_e from p [T,E] and the counts;
- * scratch as vkm_lbl_scratch */
-void vkm_op_lbl(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf p, struct vkm_buf out,
-                struct vkm_buf scratch, float scale);
-uint64_t vkm_lbl_scratch(uint32_t T, uint32_t E);
+/* load [T / group, E] = fraction of a group's tokens for which an expert is active, from gate->idx; group divides T */
+void vkm_op_expert_load(struct vkm_rec *rec, const struct vkm_gate *gate, uint32_t group, struct vkm_buf load);
+/* load [E] likewise, of all tokens that count [E] (u32 routed rows) is of */
+void vkm_op_expert_load_total(struct vkm_rec *rec, uint32_t E, uint32_t K, struct vkm_buf count, struct vkm_buf load);
+/* Load-balancing loss (Fedus et al. 2022) of one micro-batch: out += coef * E * mean over tokens of sum_e load[e] p[e],
+ * over the active experts or (full) all; p / sum p where the gate is a sigmoid. scratch [T]. Its gradient is in
+ * vkm_op_gate_bwd. */
+void vkm_op_lbl(struct vkm_rec *rec, const struct vkm_gate *gate, struct vkm_buf load, uint32_t group, bool full,
+                struct vkm_buf out, struct vkm_buf scratch, float coef);
+/* out += sum of x [count] squared; scratch: vkm_square_scratch bytes */
+void vkm_op_square(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, struct vkm_buf scratch, uint32_t count);
+uint64_t vkm_square_scratch(uint32_t count);
+/* Loss-free balance (Wang et al. 2024): bias [E] += rate * sign(mean count - count[e]), count [E] u32 of the step's tokens;
+ * nothing where stats (struct step_stats) says that the step is skipped */
+void vkm_op_lossfree(struct vkm_rec *rec, struct vkm_buf bias, struct vkm_buf count, struct vkm_buf stats, uint32_t E,
+                     float rate);
+
+/* ---- metrics: never part of a step that is not measured --------------------------------------------------------- */
+
+/* Entropy in nats of p / sum p over all experts, and over those in idx: full, topk [T] overwritten. Dropped ones (idx = E)
+ * do not count. */
+void vkm_op_entropy(struct vkm_rec *rec, const struct vkm_gate *gate, struct vkm_buf full, struct vkm_buf topk);
+/* used [groups] = experts of load [groups,E] above 0, over E */
+void vkm_op_seu(struct vkm_rec *rec, struct vkm_buf load, struct vkm_buf used, uint32_t groups, uint32_t E);
+/* bins [GATE_BINS] u32 += numbers of x [count], each in [0, 1], in [i/16, (i+1)/16); 1 counts in the last */
+void vkm_op_histogram(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf bins, uint32_t count);
+/* Of W W^T - I, w [E,D]: square = mean square of its entries, most = largest magnitude; scratch [E,E] */
+void vkm_op_gram(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf square, struct vkm_buf most, struct vkm_buf scratch,
+                 uint32_t E, uint32_t D);
+/* changed [T] = 1.0 where the set of idx [T,K] is another than that of before [T,K] (else 0.0); then before = idx */
+void vkm_op_routing_change(struct vkm_rec *rec, struct vkm_buf before, struct vkm_buf idx, struct vkm_buf changed,
+                           uint32_t T, uint32_t K);
+/* Pairwise expert similarity (arXiv 2506.14038): pes [T] = mean over pairs i < j of cos(rows[i,t], rows[j,t]), rows [E,T,D];
+ * an output of zeros has cosine 0 with every other; 0 where E = 1 */
+void vkm_op_pes(struct vkm_rec *rec, struct vkm_buf rows, struct vkm_buf pes, uint32_t T, uint32_t D, uint32_t E);
 
 /* ---- optimizer -------------------------------------------------------------------------------------------------- */
 
