@@ -51,6 +51,15 @@ struct vkmoe_log library_log(bool verbose)
     return (struct vkmoe_log){ .fn = verbose ? log_all : log_important };
 }
 
+char *join_text(const char *a, const char *b, const char *c)
+{
+    const size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
+    char *text = malloc(size);
+    if (text)
+        snprintf(text, size, "%s%s%s", a, b, c);
+    return text;
+}
+
 /* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe; NULL where there is no home. */
 static char *cache_directory(void)
 {
@@ -58,12 +67,7 @@ static char *cache_directory(void)
     const bool standard = cache && cache[0] == '/';
     if (!standard && (!home || home[0] != '/'))
         return NULL;
-    const char *base = standard ? cache : home, *rest = standard ? "/vkmoe" : "/.cache/vkmoe";
-    const size_t size = strlen(base) + strlen(rest) + 1;
-    char *path = malloc(size);
-    if (path)
-        snprintf(path, size, "%s%s", base, rest);
-    return path;
+    return standard ? join_text(cache, "", "/vkmoe") : join_text(home, "", "/.cache/vkmoe");
 }
 
 struct vkmoe_context *open_context(const struct common_options *options)
