@@ -3,6 +3,6 @@
 
 #include "options.h"
 
-extern const struct command command_devices, command_train, command_eval, command_generate;
+extern const struct command command_devices, command_train, command_eval, command_generate, command_report;
 
 #endif

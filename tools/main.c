@@ -11,6 +11,7 @@ static const struct command *const commands[] = {
     &command_train,
     &command_eval,
     &command_generate,
+    &command_report,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
