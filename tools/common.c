@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files.h"
 #include "live.h"
 
 const char *program = "vkmoe";
@@ -51,15 +52,6 @@ struct vkmoe_log library_log(bool verbose)
     return (struct vkmoe_log){ .fn = verbose ? log_all : log_important };
 }
 
-char *join_text(const char *a, const char *b, const char *c)
-{
-    const size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
-    char *text = malloc(size);
-    if (text)
-        snprintf(text, size, "%s%s%s", a, b, c);
-    return text;
-}
-
 /* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe; NULL where there is no home. */
 static char *cache_directory(void)
 {
@@ -67,7 +59,7 @@ static char *cache_directory(void)
     const bool standard = cache && cache[0] == '/';
     if (!standard && (!home || home[0] != '/'))
         return NULL;
-    return standard ? join_text(cache, "", "/vkmoe") : join_text(home, "", "/.cache/vkmoe");
+    return standard ? path_in(cache, "vkmoe") : path_in(home, ".cache/vkmoe");
 }
 
 struct vkmoe_context *open_context(const struct common_options *options)

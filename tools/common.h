@@ -47,9 +47,6 @@ struct vkmoe_context *open_context(const struct common_options *options);
 /* Destroys the context, which may be NULL. Returns status, or EXIT_FAILED where the validation layers complained. */
 int close_context(struct vkmoe_context *ctx, int status);
 
-/* The three one after another, freed by the caller; NULL: no memory. */
-char *join_text(const char *a, const char *b, const char *c);
-
 /* Prints text to stdout so that a shell reads it as one word. */
 void print_quoted(const char *text);
 

@@ -1,13 +1,11 @@
 #include "json.h"
 
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common.h"
+#include "files.h"
 
 json_t *json_number(double value)
 {
@@ -20,36 +18,15 @@ double json_member(const json_t *object, const char *key)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-static bool write_flushed(const char *path, const json_t *root)
+bool json_save(const char *dir, const char *name, const json_t *root)
 {
-    FILE *file = fopen(path, "wb");
-    if (!file)
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (!text) {
+        message("out of memory");
         return false;
-    bool written = json_dumpf(root, file, JSON_INDENT(2)) == 0 && fputc('\n', file) != EOF && fflush(file) == 0 &&
-                   fsync(fileno(file)) == 0;
-    const int error = errno;
-    if (fclose(file) != 0)
-        return false;
-    errno = error;
-    return written;
-}
-
-bool json_save(const char *path, const json_t *root)
-{
-    char *temporary = join_text(path, "", ".tmp");
-    bool saved = false;
-    errno = ENOMEM;
-    if (root && temporary) {
-        errno = 0;
-        saved = write_flushed(temporary, root) && rename(temporary, path) == 0;
-        if (!saved) {
-            const int error = errno;
-            remove(temporary);
-            errno = error;
-        }
     }
-    if (!saved)
-        message("%s: %s", path, errno ? strerror(errno) : "a write failed");
-    free(temporary);
+    const bool saved = outputs_write(dir, &(struct output){
+        .name = name, .parts = { { text, strlen(text) }, { "\n", 1 } } }, 1);
+    free(text);
     return saved;
 }

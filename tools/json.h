@@ -11,8 +11,7 @@ json_t *json_number(double value);
 /* A member's value, or NAN where it is not there or null. */
 double json_member(const json_t *object, const char *key);
 
-/* Writes root whole or not at all: beside its name first, then renamed. false after a message. root may be NULL: no
- * memory was left to make it. */
-bool json_save(const char *path, const json_t *root);
+/* Writes root into dir whole or not at all. false after a message. root may be NULL: no memory was left to make it. */
+bool json_save(const char *dir, const char *name, const json_t *root);
 
 #endif

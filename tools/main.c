@@ -12,6 +12,7 @@ static const struct command *const commands[] = {
     &command_compare,
     &command_eval,
     &command_generate,
+    &command_report,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -262,6 +262,11 @@ enum options_result options_parse(const struct command *command, int argc, char 
             if (name[length])
                 text = name + length + 1;
         }
+        if (!spec && command->positional && strncmp(argv[i], "--", 2) != 0) {
+            if (!store(command->positional, argv[i], values))
+                return OPTIONS_BAD;
+            continue;
+        }
         if (!spec) {
             unknown_option(command, argv[i]);
             return OPTIONS_BAD;
@@ -295,6 +300,8 @@ bool options_given(const struct command *command, uint64_t given, const char *na
 void options_help(const struct command *command)
 {
     printf("usage: vkmoe %s %s\n%s.\n\n", command->name, command->synopsis, command->summary);
+    if (command->positional)
+        printf("  %-26s %s\n", command->positional->value, command->positional->help);
     for (size_t i = 0; i < command->option_count; i++) {
         const struct option_spec *spec = &command->options[i];
         char left[64];

@@ -41,6 +41,7 @@ struct command {
     void (*details)(void); /* prints the end of --help; or NULL */
     const struct option_spec *options;
     size_t option_count;   /* at most 64 */
+    const struct option_spec *positional; /* the text list of the arguments that are not flags; NULL: there are none */
     int (*run)(const struct command *command, int argc, char **argv); /* argv[0] is the first flag; exit status */
 };
 
