@@ -9,8 +9,10 @@
 static const struct command *const commands[] = {
     &command_devices,
     &command_train,
+    &command_compare,
     &command_eval,
     &command_generate,
+    &command_report,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -41,6 +41,7 @@ struct command {
     void (*details)(void); /* prints the end of --help; or NULL */
     const struct option_spec *options;
     size_t option_count;   /* at most 64 */
+    const struct option_spec *positional; /* the text list of the arguments that are not flags; NULL: there are none */
     int (*run)(const struct command *command, int argc, char **argv); /* argv[0] is the first flag; exit status */
 };
 
@@ -53,6 +54,10 @@ enum options_result options_parse(const struct command *command, int argc, char 
 
 /* Whether the flag was named on the command line. */
 bool options_given(const struct command *command, uint64_t given, const char *name);
+
+/* The variable of a flag as the command line would give it; of numbers the shortest text that reads back as the same.
+ * Returns text; lists give "". */
+const char *option_text(const struct option_spec *spec, const void *values, char text[64]);
 
 /* Writes usage and flags to stdout. */
 void options_help(const struct command *command);

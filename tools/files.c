@@ -1,0 +1,170 @@
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common.h"
+
+enum { MAX_JSON = 64 << 20, MAX_OUTPUTS = 4 };
+
+char *path_in(const char *dir, const char *name)
+{
+    const size_t length = strlen(dir), size = length + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path)
+        snprintf(path, size, "%s%s%s", dir, length > 0 && dir[length - 1] == '/' ? "" : "/", name);
+    else
+        message("out of memory");
+    return path;
+}
+
+char *file_load(const char *path, size_t max_bytes, size_t *bytes, bool *absent)
+{
+    struct stat info;
+    char *data = NULL;
+    size_t size = 0;
+    if (absent)
+        *absent = false;
+    /* Without O_NONBLOCK a pipe with no writer would hold us up for ever. */
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && absent && errno == ENOENT) {
+        *absent = true;
+        return NULL;
+    }
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        message("%s: %s", path, strerror(errno));
+        goto fail;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        message("%s: is not a file", path);
+        goto fail;
+    }
+    if ((uint64_t)info.st_size > max_bytes) {
+        char limit[16];
+        message("%s: is larger than %s", path, format_bytes(limit, max_bytes));
+        goto fail;
+    }
+    data = malloc((size_t)info.st_size + 1);
+    if (!data) {
+        message("out of memory");
+        goto fail;
+    }
+    /* A file that grows meanwhile is read as far as it went when it was opened. */
+    while (size < (size_t)info.st_size) {
+        const ssize_t got = read(fd, data + size, (size_t)info.st_size - size);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            message("%s: %s", path, strerror(errno));
+            goto fail;
+        }
+        if (got == 0)
+            break;
+        size += (size_t)got;
+    }
+    close(fd);
+    data[size] = '\0';
+    *bytes = size;
+    return data;
+fail:
+    if (fd >= 0)
+        close(fd);
+    free(data);
+    return NULL;
+}
+
+json_t *json_file_load(const char *path, bool *absent)
+{
+    json_error_t error;
+    size_t bytes;
+    char *text = file_load(path, MAX_JSON, &bytes, absent);
+    if (!text)
+        return NULL;
+    json_t *object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+    free(text);
+    if (!object)
+        message("%s:%d: %s", path, error.line, error.text);
+    else if (!json_is_object(object)) {
+        message("%s: is not a JSON object", path);
+        json_decref(object);
+        object = NULL;
+    }
+    return object;
+}
+
+static bool make_directories(const char *dir)
+{
+    char *path = strdup(dir);
+    if (!path) {
+        message("out of memory");
+        return false;
+    }
+    for (char *at = path; *at;) {
+        at += strspn(at, "/");
+        at += strcspn(at, "/");
+        const char kept = *at;
+        *at = '\0';
+        if (mkdir(path, 0777) != 0 && errno != EEXIST) {
+            message("%s: %s", path, strerror(errno));
+            free(path);
+            return false;
+        }
+        *at = kept;
+    }
+    free(path);
+    return true;
+}
+
+static bool write_parts(const char *path, const struct output *output)
+{
+    FILE *file = fopen(path, "wbe");
+    if (!file)
+        return false;
+    bool fine = true;
+    for (size_t i = 0; i < sizeof output->parts / sizeof output->parts[0]; i++)
+        fine = fine && (output->parts[i].bytes == 0 ||
+                        fwrite(output->parts[i].data, output->parts[i].bytes, 1, file) == 1);
+    fine = fine && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    const int error = errno;
+    if (fclose(file) != 0)
+        return false;
+    errno = error;
+    return fine;
+}
+
+bool outputs_write(const char *dir, const struct output *outputs, size_t count)
+{
+    char *paths[MAX_OUTPUTS] = { 0 }, *temporaries[MAX_OUTPUTS] = { 0 };
+    size_t renamed = 0;
+    bool fine = count <= MAX_OUTPUTS && make_directories(dir);
+    for (size_t i = 0; fine && i < count; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.tmp", outputs[i].name);
+        paths[i] = path_in(dir, outputs[i].name);
+        temporaries[i] = paths[i] ? path_in(dir, name) : NULL;
+        fine = temporaries[i];
+        if (fine && !write_parts(temporaries[i], &outputs[i])) {
+            message("%s: %s", temporaries[i], strerror(errno));
+            fine = false;
+        }
+    }
+    for (; fine && renamed < count; renamed++) {
+        fine = rename(temporaries[renamed], paths[renamed]) == 0;
+        if (!fine) {
+            message("%s: %s", paths[renamed], strerror(errno));
+            break;
+        }
+    }
+    for (size_t i = 0; i < MAX_OUTPUTS; i++) {
+        if (temporaries[i] && i >= renamed)
+            remove(temporaries[i]);
+        free(temporaries[i]);
+        free(paths[i]);
+    }
+    return fine;
+}

@@ -1,0 +1,31 @@
+/* Files that tools read and write whole. */
+#ifndef VKMOE_TOOLS_FILES_H
+#define VKMOE_TOOLS_FILES_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* "dir/name"; the caller frees it. NULL after a message: no memory. */
+char *path_in(const char *dir, const char *name);
+
+/* A regular file of at most max_bytes, with a NUL behind it; the caller frees it. NULL after one message, or without one
+ * where absent is given and there is no such file: then *absent is true. */
+char *file_load(const char *path, size_t max_bytes, size_t *bytes, bool *absent);
+
+/* The same for a file that holds one JSON object; the caller drops the reference. */
+json_t *json_file_load(const char *path, bool *absent);
+
+struct output {
+    const char *name;          /* of the file, in the directory */
+    struct {
+        const void *data;
+        size_t bytes;
+    } parts[3];                /* one behind the other */
+};
+
+/* Writes all of the files into dir, which is created with those above it where it is not there. Each is written beside
+ * its name, and none is renamed before all are complete; false after one message, with the old files as they were. */
+bool outputs_write(const char *dir, const struct output *outputs, size_t count);
+
+#endif
