@@ -13,7 +13,8 @@ void main()
     float sum = 0.0;
     for (uint k = 0; k < p.K; k++) {
         float g = PRESENT(p.g) ? p.g.v[t * p.K + k] : 1.0;
-        sum = fma(g, p.rows.v[p.row_of.v[t * p.K + k] * p.D + d], sum);
+        if (g != 0.0) /* a dropped expert has no row */
+            sum = fma(g, p.rows.v[p.row_of.v[t * p.K + k] * p.D + d], sum);
     }
     p.y.v[i] = PRESENT(p.base) ? p.base.v[i] + sum : sum;
 }

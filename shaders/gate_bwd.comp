@@ -2,9 +2,11 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 #include "common/reduce.glsl"
-/* dgate[t,k] = sum of its partial sums; dp of a chosen expert = dgate, or through g = p / sum(p):
- * (dgate_k - sum_j dgate_j g_j) / sum(p); zero for the others. LBL adds coef * E * f_e / T to every dp, f constant.
- * dz = p (dp - sum_e p dp). A workgroup a token. */
+/* dgate[t,k] = sum of its partial sums; dp of an active expert = dgate, or through g = p / sum(p):
+ * (dgate_k - sum_j dgate_j g_j) / sum(p); zero for the others.
+ * LBL, with c_e = coef E / T * load_e (over all experts, or 0 for those not active) constant: dp += c for a softmax, for a
+ * sigmoid through q = p / S, S = sum_e p: dp += (c - sum_j c_j q_j) / S.
+ * dz = p (dp - sum_e p dp) + 2 z_coef / T lse p for a softmax, dp p (1 - p) for a sigmoid. A workgroup a token. */
 PUSH(gate_bwd);
 
 float dgate(uint slot)
@@ -15,6 +17,8 @@ float dgate(uint slot)
         sum += p.dgate.v[row + i];
     return workgroup_sum(sum);
 }
+
+uint expert(uint slot) { return min(p.idx.v[slot], p.E - 1); }
 
 void main()
 {
@@ -27,26 +31,51 @@ void main()
     if (p.norm_topk != 0) {
         for (uint k = 0; k < p.K; k++) {
             mean = fma(dgate(slot + k), p.g.v[slot + k], mean);
-            chosen += p.p.v[row + min(p.idx.v[slot + k], p.E - 1)];
+            chosen += p.p.v[row + expert(slot + k)];
         }
     }
 
-    float inner = 0.0;
-    for (uint e = lane; e < p.E; e += lanes) {
-        float dp = PRESENT(p.count) ? p.lbl_scale * float(p.count.v[e]) : 0.0;
-        p.dz.v[row + e] = dp;
-        inner = fma(p.p.v[row + e], dp, inner);
-    }
-    inner = workgroup_sum(inner);
+    /* dz holds LBL's c, then dp, then dz. Without LBL lbl_scale is 0 and load is some array of E numbers. */
+    uint load = t / p.group * p.E;
+    for (uint e = lane; e < p.E; e += lanes)
+        p.dz.v[row + e] = p.lbl_full != 0 ? p.lbl_scale * p.load.v[load + e] : 0.0;
     for (uint k = 0; k < p.K; k++) {
-        uint e = min(p.idx.v[slot + k], p.E - 1);
+        uint e = expert(slot + k);
+        if (lane == e % lanes)
+            p.dz.v[row + e] = p.lbl_scale * p.load.v[load + e];
+    }
+    if (p.sigmoid != 0 && p.lbl_scale != 0.0) {
+        float total = 0.0, along = 0.0;
+        for (uint e = lane; e < p.E; e += lanes) {
+            total += p.p.v[row + e];
+            along = fma(p.dz.v[row + e], p.p.v[row + e], along);
+        }
+        total = workgroup_sum(total);
+        along = workgroup_sum(along) / total;
+        for (uint e = lane; e < p.E; e += lanes)
+            p.dz.v[row + e] = (p.dz.v[row + e] - along) / total;
+    }
+    for (uint k = 0; k < p.K; k++) {
+        uint e = expert(slot + k);
         float dp = dgate(slot + k) - mean;
         if (p.norm_topk != 0)
             dp /= chosen;
-        inner = fma(p.p.v[row + e], dp, inner);
         if (lane == e % lanes)
             p.dz.v[row + e] += dp;
     }
+
+    if (p.sigmoid != 0) {
+        for (uint e = lane; e < p.E; e += lanes) {
+            float gate = p.p.v[row + e];
+            p.dz.v[row + e] *= gate * (1.0 - gate);
+        }
+        return;
+    }
+    float inner = 0.0;
     for (uint e = lane; e < p.E; e += lanes)
-        p.dz.v[row + e] = p.p.v[row + e] * (p.dz.v[row + e] - inner);
+        inner = fma(p.p.v[row + e], p.dz.v[row + e], inner);
+    inner = workgroup_sum(inner);
+    float pull = p.z_scale != 0.0 ? p.z_scale * p.lse.v[t] : 0.0;
+    for (uint e = lane; e < p.E; e += lanes)
+        p.dz.v[row + e] = p.p.v[row + e] * (p.dz.v[row + e] - inner + pull);
 }

@@ -105,7 +105,7 @@ void main()
         [[unroll]] for (uint j = 0; j < TN; j++)
             if (left + j * lanes < p.n)
                 dgate += epilogue(row0 + i, col[j], acc[i][j], acc3[i][j]);
-        if (EPILOGUE == EPILOGUE_DSWIGLU) {
+        if (DGATE) {
             dgate = workgroup_sum(dgate);
             if (lane == 0)
                 p.dgate.v[(row0 + i) * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate;

@@ -13,7 +13,7 @@ shared float a_tile[BK * (BM + 1)];
 shared float b_tile[BK * (BN + 1)];
 shared float b3_tile[DUAL ? BK * (BN + 1) : 1];
 shared uint a_rows[BM];                           /* row of A behind each row of the tile (NT, NN) */
-shared float dgate_part[EPILOGUE == EPILOGUE_DSWIGLU ? BM * COLS : 1];
+shared float dgate_part[DGATE ? BM * COLS : 1];
 
 void load_tiles(uint k, uint left)
 {
@@ -98,10 +98,10 @@ void main()
             if (row0 + m < row_end && n < p.n)
                 dgate += epilogue(row0 + m, n, acc[i][j], acc3[i][j]);
         }
-        if (EPILOGUE == EPILOGUE_DSWIGLU)
+        if (DGATE)
             dgate_part[m * COLS + col] = dgate;
     }
-    if (EPILOGUE != EPILOGUE_DSWIGLU)
+    if (!DGATE)
         return;
     barrier();
     for (uint m = gl_LocalInvocationID.x; m < BM && row0 + m < row_end; m += THREADS) {

@@ -174,8 +174,8 @@ ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and the 
     F32 g;
     F32 dgate;       /* [R, parts] */
     U32 row_of;      /* [T,K] */
-    F32 load;        /* [T / group, E] f of LBL; or absent */
-    F32 lse;         /* [T] */
+    F32 load;        /* [T / group, E] f of LBL */
+    F32 lse;         /* [T] (softmax) */
     F32 dz;
     uint T, E, K, parts;
     uint sigmoid;

@@ -3,6 +3,7 @@
 
 #include "options.h"
 
-extern const struct command command_devices, command_train, command_eval, command_generate, command_report;
+extern const struct command command_devices, command_train, command_compare, command_report, command_eval,
+    command_generate;
 
 #endif

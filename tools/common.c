@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files.h"
 #include "live.h"
 
 const char *program = "vkmoe";
@@ -58,12 +59,7 @@ static char *cache_directory(void)
     const bool standard = cache && cache[0] == '/';
     if (!standard && (!home || home[0] != '/'))
         return NULL;
-    const char *base = standard ? cache : home, *rest = standard ? "/vkmoe" : "/.cache/vkmoe";
-    const size_t size = strlen(base) + strlen(rest) + 1;
-    char *path = malloc(size);
-    if (path)
-        snprintf(path, size, "%s%s", base, rest);
-    return path;
+    return standard ? path_in(cache, "vkmoe") : path_in(home, ".cache/vkmoe");
 }
 
 struct vkmoe_context *open_context(const struct common_options *options)

@@ -9,6 +9,7 @@
 static const struct command *const commands[] = {
     &command_devices,
     &command_train,
+    &command_compare,
     &command_eval,
     &command_generate,
     &command_report,

@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +169,53 @@ static bool store(const struct option_spec *spec, const char *text, void *values
     }
     }
     return false;
+}
+
+/* The i-th of the words separated by '|'. */
+static void choice_word(const char *words, unsigned i, char text[64])
+{
+    for (; i > 0; i--)
+        words += strcspn(words, "|") + 1;
+    snprintf(text, 64, "%.*s", (int)strcspn(words, "|"), words);
+}
+
+const char *option_text(const struct option_spec *spec, const void *values, char text[64])
+{
+    const void *variable = (const char *)values + spec->offset;
+    switch (spec->type) {
+    case OPTION_SWITCH:
+    case OPTION_ON_OFF:
+        snprintf(text, 64, "%s", *(const bool *)variable ? "on" : "off");
+        break;
+    case OPTION_TEXT:
+        snprintf(text, 64, "%s", *(const char *const *)variable ? *(const char *const *)variable : "");
+        break;
+    case OPTION_TEXT_LIST:
+        text[0] = '\0';
+        break;
+    case OPTION_U32:
+        snprintf(text, 64, "%" PRIu32, *(const uint32_t *)variable);
+        break;
+    case OPTION_U64:
+        snprintf(text, 64, "%" PRIu64, *(const uint64_t *)variable);
+        break;
+    case OPTION_FLOAT: {
+        const float number = *(const float *)variable;
+        for (int digits = 1; digits <= 9; digits++) {
+            snprintf(text, 64, "%.*g", digits, (double)number);
+            if (strtof(text, NULL) == number)
+                break;
+        }
+        break;
+    }
+    case OPTION_CHOICE: {
+        unsigned chosen;
+        memcpy(&chosen, variable, sizeof chosen);
+        choice_word(spec->value, chosen, text);
+        break;
+    }
+    }
+    return text;
 }
 
 static const struct option_spec *find_option(const struct command *command, const char *name, size_t length)

@@ -55,6 +55,10 @@ enum options_result options_parse(const struct command *command, int argc, char 
 /* Whether the flag was named on the command line. */
 bool options_given(const struct command *command, uint64_t given, const char *name);
 
+/* The variable of a flag as the command line would give it; of numbers the shortest text that reads back as the same.
+ * Returns text; lists give "". */
+const char *option_text(const struct option_spec *spec, const void *values, char text[64]);
+
 /* Writes usage and flags to stdout. */
 void options_help(const struct command *command);
 

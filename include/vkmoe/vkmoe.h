@@ -355,6 +355,7 @@ VKMOE_API const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe
 struct vkmoe_eval_desc {
     const struct vkmoe_data *data; /* required: all tokens of data.train (the paths given to vkmoe_data_open) are read, in
                                   contexts that do not overlap */
+    bool held_out;             /* what is held out for validation is read instead */
     float prune_below;         /* an active expert whose gate weight is below it is dropped and not computed, the others
                                   keep their weights (arXiv 2506.14038, Table 6); 0 to 1 */
     uint32_t drop_top;         /* each token passes over its best `drop_top` experts: the next K are active (Dai et al.

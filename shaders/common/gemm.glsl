@@ -13,6 +13,7 @@ layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
 layout(constant_id = SPEC_GEMM_BK) const uint BK = 16;
 layout(constant_id = SPEC_GEMM_GATHER) const uint GATHER = GATHER_NONE;
 const bool DUAL = EPILOGUE == EPILOGUE_SWIGLU;
+const bool DGATE = EPILOGUE == EPILOGUE_DSWIGLU && GROUPED; /* a layer without a gate has no gradient of it */
 PUSH(gemm);
 
 uint row0, row_end; /* rows of C */
@@ -56,7 +57,9 @@ float epilogue(uint row, uint col, float x, float x3)
     } else if (EPILOGUE == EPILOGUE_DSWIGLU) {
         /* x = dA' = dOut W2: da = gate dA'; (h1 | h3) becomes (dh1 | dh3); act = gate a; the gate's gradient <dA', a> */
         uint i1 = row * 2 * p.n + col, i3 = i1 + p.n;
-        float h1 = p.c.v[i1], h3 = p.c.v[i3], gate = p.gate.v[min(p.slot.v[row], p.m - 1)];
+        float h1 = p.c.v[i1], h3 = p.c.v[i3], gate = 1.0;
+        if (GROUPED)
+            gate = p.gate.v[min(p.slot.v[row], p.m - 1)];
         float s = 1.0 / (1.0 + exp(-h1)), silu = h1 * s;
         float da = gate * x;
         p.c.v[i1] = da * h3 * s * (1.0 + h1 * (1.0 - s));

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* What a stream's numbers are for; a parameter tensor i uses VKM_STREAM_INIT + i. */
-enum { VKM_STREAM_DATA = 1, VKM_STREAM_SAMPLE = 2, VKM_STREAM_INIT = 1000 };
+enum { VKM_STREAM_DATA = 1, VKM_STREAM_SAMPLE = 2, VKM_STREAM_PROBE = 3, VKM_STREAM_INIT = 1000 };
 
 /* The block function itself, as Random123 numbers its words. */
 void vkm_rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

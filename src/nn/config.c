@@ -18,8 +18,8 @@ struct preset {
      .rope_theta = theta, .norm_eps = 1e-5f, .norm_topk = norm}
 #define TRAIN(B, A, n, warm, rate, second, decay, eval, save) \
     {.seed = 1, .steps = n, .batch = B, .accum = A, .warmup = warm, .lr = rate, .beta1 = 0.9f, .beta2 = second, \
-     .eps = 1e-8f, .weight_decay = decay, .clip = 1, .balance = VKMOE_BALANCE_SIMBAL, .balance_coef = 0.1f, \
-     .z_loss = 1e-5f, .log_every = 10, .eval_every = eval, .save_every = save}
+     .eps = 1e-8f, .weight_decay = decay, .clip = 1, .balance = {.simbal = 0.1f}, .z_loss = 1e-5f, .log_every = 10, \
+     .eval_every = eval, .save_every = save, .pes_tokens = 2048}
 
 /* tiny is nanoGPT's recipe for a CPU with experts. moe-s has about 20M active parameters. moe-m and moe-l are the
  * models of arXiv 2506.14038, trained on as many tokens; the paper does not give context and batch. */
@@ -64,9 +64,26 @@ struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train)
     train.beta1 = otherwise(train.beta1, 0.9f);
     train.beta2 = otherwise(train.beta2, 0.95f);
     train.eps = otherwise(train.eps, 1e-8f);
-    train.balance_coef = otherwise(train.balance_coef, train.balance == VKMOE_BALANCE_LBL ? 0.01f : 0.1f);
     train.log_every = train.log_every ? train.log_every : 10;
     return train;
+}
+
+struct vkmoe_model_config vkm_config_model(struct vkmoe_model_config model, const struct vkmoe_train_config *train)
+{
+    model.router_bias = model.router_bias || train->balance.lossfree > 0;
+    return model;
+}
+
+struct vkmoe_model_config vkmoe_model_dense(const struct vkmoe_model_config *model)
+{
+    struct vkmoe_model_config dense = *model;
+    dense.experts = dense.top_k = 1;
+    dense.d_expert = model->top_k * model->d_expert + model->d_shared;
+    dense.d_shared = 0;
+    dense.gate = VKMOE_GATE_SOFTMAX; /* of one expert: exactly 1 */
+    dense.norm_topk = true;
+    dense.router_bias = false;
+    return dense;
 }
 
 /* The first failure is reported, the others are not. */
@@ -87,6 +104,13 @@ static void real(struct check *c, const char *name, float value, bool fine, cons
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%g) must be %s", name, (double)value, what);
 }
 
+/* An enumeration's value below `count`. */
+static void choice(struct check *c, const char *name, int value, int count, const char *what)
+{
+    if (c->status == VKMOE_OK && (value < 0 || value >= count))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%d) must be %s", name, value, what);
+}
+
 /* Whether a * b * d < 2^31: the product of two is checked first, so nothing overflows. */
 static void tensor(struct check *c, const char *fields, uint64_t a, uint64_t b, uint64_t d)
 {
@@ -105,6 +129,8 @@ static void check_model(struct check *c, const struct vkmoe_model_config *m)
     whole(c, "d_expert", m->d_expert, 4, VKM_MAX_D_EXPERT);
     whole(c, "seq", m->seq, 1, VKM_MAX_SEQ);
     whole(c, "vocab", m->vocab, VKMOE_BYTE_VOCAB, VKM_MAX_VOCAB);
+    whole(c, "d_shared", m->d_shared, 0, VKM_MAX_D_EXPERT);
+    choice(c, "gate", (int)m->gate, VKMOE_GATE_SIGMOID + 1, "softmax or sigmoid");
     if (c->status != VKMOE_OK)
         return;
     if (m->d_model % m->heads != 0)
@@ -117,6 +143,8 @@ static void check_model(struct check *c, const struct vkmoe_model_config *m)
                              m->d_model, m->heads, width, VKM_MAX_HEAD_WIDTH);
     if (c->status == VKMOE_OK && m->d_expert % 4 != 0)
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_expert (%u) must be a multiple of 4", m->d_expert);
+    if (c->status == VKMOE_OK && m->d_shared % 4 != 0)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_shared (%u) must be a multiple of 4, or 0", m->d_shared);
     if (c->status == VKMOE_OK && (m->top_k < 1 || m->top_k > m->experts))
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "top_k (%u) must be between 1 and experts (%u)", m->top_k,
                              m->experts);
@@ -125,6 +153,20 @@ static void check_model(struct check *c, const struct vkmoe_model_config *m)
     tensor(c, "d_model", 3, m->d_model, m->d_model);
     tensor(c, "vocab and d_model", 1, m->vocab, m->d_model);
     tensor(c, "experts, d_expert and d_model", m->experts, (uint64_t)2 * m->d_expert, m->d_model);
+    tensor(c, "d_shared and d_model", 2, m->d_shared, m->d_model);
+}
+
+static void check_balance(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_balance *b)
+{
+    const char *coefficient = "a finite number, 0 or greater";
+    real(c, "simbal", b->simbal, b->simbal >= 0, coefficient);
+    real(c, "lbl", b->lbl, b->lbl >= 0, coefficient);
+    real(c, "lossfree", b->lossfree, b->lossfree >= 0, coefficient);
+    real(c, "router_z", b->router_z, b->router_z >= 0, coefficient);
+    choice(c, "lbl_scope", (int)b->lbl_scope, VKMOE_LBL_GLOBAL_BATCH + 1, "sequence, micro-batch or global");
+    if (c->status == VKMOE_OK && b->router_z > 0 && m->gate != VKMOE_GATE_SOFTMAX)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
+                             "router z-loss needs a softmax gate; leave router_z at 0 with a sigmoid one");
 }
 
 static void check_train(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_train_config *t)
@@ -140,14 +182,15 @@ static void check_train(struct check *c, const struct vkmoe_model_config *m, con
     real(c, "eps", t->eps, t->eps >= 0, coefficient);
     real(c, "weight_decay", t->weight_decay, t->weight_decay >= 0, coefficient);
     real(c, "clip", t->clip, t->clip >= 0, coefficient);
-    real(c, "balance_coef", t->balance_coef, t->balance_coef >= 0, coefficient);
     real(c, "z_loss", t->z_loss, t->z_loss >= 0, coefficient);
-    if (c->status == VKMOE_OK && (unsigned)t->balance > VKMOE_BALANCE_NONE)
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "balance (%d) must be simbal, lbl or none", (int)t->balance);
+    check_balance(c, m, &t->balance);
+    choice(c, "router_init", (int)t->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
+           "orthogonal, normal, unit or orthogonal-small");
     if (c->status != VKMOE_OK)
         return;
     uint64_t tokens = (uint64_t)t->batch * m->seq;
     tensor(c, "batch, seq, top_k and d_expert", tokens, (uint64_t)2 * m->top_k, m->d_expert);
+    tensor(c, "batch, seq and d_shared", tokens, 2, m->d_shared);
     tensor(c, "batch, seq, top_k and d_model", tokens, m->top_k, m->d_model);
     tensor(c, "batch, seq and d_model", tokens, 3, m->d_model);
     tensor(c, "batch, seq and experts", tokens, 1, m->experts);

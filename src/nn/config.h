@@ -23,7 +23,11 @@ enum {
 enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
                                    const struct vkmoe_train_config *train);
 
-/* train with its defaults in the place of zeros: accum, beta1, beta2, eps, balance_coef and log_every. */
+/* train with its defaults in the place of zeros: accum, beta1, beta2, eps and log_every. */
 struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train);
+
+/* The model that `train` trains: with a router bias where the balance is loss-free. (vkm_config_check takes either: a saved
+ * model keeps its bias when it is trained on without.) */
+struct vkmoe_model_config vkm_config_model(struct vkmoe_model_config model, const struct vkmoe_train_config *train);
 
 #endif

@@ -41,6 +41,25 @@ static void logits_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
         .c = token_rows(net->scratch.dh, first, count, D), .m = count, .n = D, .k = V});
 }
 
+/* The losses on a layer's gate; f of the load-balancing loss stays for the backward. */
+static void gate_losses(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, const struct vkm_loss *loss)
+{
+    const struct vkm_layer *l = &net->layers[layer];
+    const struct vkm_buf scratch = net->scratch.balance;
+    uint64_t row = net->config.experts * sizeof(uint32_t);
+    if (loss->balance.lbl > 0) {
+        uint32_t group = vkm_lbl_group(net, loss);
+        if (loss->balance.lbl_scope == VKMOE_LBL_GLOBAL_BATCH)
+            vkm_op_expert_load_total(rec, net->config.experts, net->config.top_k,
+                                     vkm_buf_slice(loss->expert_tokens, layer * row, row), l->load);
+        else
+            vkm_op_expert_load(rec, &l->gate, group, l->load);
+        vkm_op_lbl(rec, &l->gate, l->load, group, loss->balance.lbl_full, loss->lbl_sum, scratch, loss->balance.lbl);
+    }
+    if (loss->balance.router_z > 0)
+        vkm_op_square(rec, l->gate.lse, loss->router_z_sum, scratch, net->T);
+}
+
 void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf target, const struct vkm_loss *loss)
 {
     const struct vkm_scratch *s = &net->scratch;
@@ -60,9 +79,8 @@ void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf
         return;
 
     vkm_op_sum(rec, s->z_loss, loss->z_sum, T, mean);
-    if (loss->lbl_coef > 0)
-        for (uint32_t layer = 0; layer < net->config.layers; layer++)
-            vkm_op_lbl(rec, &net->layers[layer].routing, net->layers[layer].p, loss->balance_sum, s->balance, loss->lbl_coef);
+    for (uint32_t layer = 0; layer < net->config.layers; layer++)
+        gate_losses(rec, net, layer, loss);
     const struct vkm_param *norm = vkm_params_get(&net->params, VKM_PARAM_FINAL_NORM, VKM_NO_LAYER);
     vkm_rec_fill(rec, s->dx, 0);
     vkm_op_rmsnorm_bwd(rec, net->x_out, norm->weight, s->dh, s->dx, norm->grad, s->norm, T, D, net->config.norm_eps);

@@ -1,8 +1,23 @@
 /* The Mixture-of-Experts half of a block: the layer of arXiv 2506.14038, section 3.
  *
- *   z = h Wr^T, p = softmax(z), the K largest are active with weights g
- *   y[t] = x[t] + sum_k g[t,k] W2_e (silu(W1_e h[t]) * (W3_e h[t])),  e = idx[t,k] */
+ *   z = h Wr^T, p = softmax(z) or sigmoid(z), the K largest are active with weights g
+ *   y[t] = x[t] + sum_k g[t,k] W2_e (silu(W1_e h[t]) * (W3_e h[t])),  e = idx[t,k]
+ *   and, with a shared expert, its W2 (silu(W1 h[t]) * (W3 h[t])) */
 #include "nn/net.h"
+
+static void shared_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y)
+{
+    const struct vkm_layer *l = &net->layers[layer];
+    const struct vkm_scratch *s = &net->scratch;
+    uint32_t T = net->T, D = net->config.d_model, G = net->config.d_shared;
+
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .a = s->h,
+        .b = vkm_net_param(net, VKM_PARAM_SHARED13, layer)->weight, .c = l->shared13, .act = s->act, .m = T, .n = G, .k = D});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.down", .form = GEMM_NT, .a = s->act, .b = vkm_net_param(net, VKM_PARAM_SHARED2, layer)->weight,
+        .c = y, .m = T, .n = D, .k = G, .accumulate = true});
+}
 
 void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
                      struct vkm_buf expert_tokens)
@@ -10,14 +25,14 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     const struct vkm_layer *l = &net->layers[layer];
     const struct vkm_scratch *s = &net->scratch;
     const struct vkm_routing *routing = &l->routing;
-    uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, K = net->config.top_k, F = net->config.d_expert;
-    uint32_t R = T * K;
+    uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, F = net->config.d_expert;
+    uint32_t R = T * net->config.top_k;
 
     vkm_op_rmsnorm(rec, l->x_mid, vkm_net_param(net, VKM_PARAM_MOE_NORM, layer)->weight, s->h, T, D, net->config.norm_eps);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "router", .form = GEMM_NT, .a = s->h, .b = vkm_net_param(net, VKM_PARAM_ROUTER, layer)->weight, .c = l->p,
-        .m = T, .n = E, .k = D});
-    vkm_op_gate(rec, l->p, routing->idx, l->g, T, E, K, net->config.norm_topk);
+        .label = "router", .form = GEMM_NT, .a = s->h, .b = vkm_net_param(net, VKM_PARAM_ROUTER, layer)->weight,
+        .c = l->gate.z, .m = T, .n = E, .k = D});
+    vkm_op_gate(rec, &l->gate);
     vkm_op_route(rec, routing, expert_tokens);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather = GATHER_A,
@@ -25,12 +40,37 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down", .form = GEMM_NT, .routing = routing, .a = s->act,
         .b = vkm_net_param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = R, .n = D, .k = F});
-    vkm_op_combine(rec, routing, s->rows, l->g, l->x_mid, y, D);
+    vkm_op_combine(rec, routing, s->rows, l->gate.g, l->x_mid, y, D);
+    if (net->config.d_shared)
+        shared_forward(rec, net, layer, y);
+}
+
+/* Adds to scratch.dh; scratch.dx is the gradient of the layer's output. */
+static void shared_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer)
+{
+    const struct vkm_layer *l = &net->layers[layer];
+    const struct vkm_scratch *s = &net->scratch;
+    const struct vkm_param *w13 = vkm_net_param(net, VKM_PARAM_SHARED13, layer);
+    const struct vkm_param *w2 = vkm_net_param(net, VKM_PARAM_SHARED2, layer);
+    uint32_t T = net->T, D = net->config.d_model, G = net->config.d_shared;
+
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .a = s->dx, .b = w2->weight,
+        .c = l->shared13, .act = s->act, .m = T, .n = G, .k = D});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.down.bwd.w", .form = GEMM_TN, .a = s->dx, .b = s->act, .c = w2->grad, .m = D, .n = G, .k = T,
+        .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.gate_up.bwd.w", .form = GEMM_TN, .a = l->shared13, .b = s->h, .c = w13->grad, .m = 2 * G, .n = D,
+        .k = T, .accumulate = true});
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.gate_up.bwd.x", .form = GEMM_NN, .a = l->shared13, .b = w13->weight, .c = s->dh, .m = T, .n = D,
+        .k = 2 * G, .accumulate = true});
 }
 
 /* With a the activated rows: dA' = dy W2 gives the gate's gradient <dA', a> and da = g dA' (fused into the product's
  * epilogue), so the experts' outputs are not kept. */
-void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, float lbl_coef)
+void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, const struct vkm_loss *loss)
 {
     const struct vkm_layer *l = &net->layers[layer];
     const struct vkm_scratch *s = &net->scratch;
@@ -46,7 +86,7 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
     vkm_op_rmsnorm(rec, l->x_mid, norm->weight, s->h, T, D, net->config.norm_eps);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .routing = routing, .gather = GATHER_A,
-        .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->g, .dgate = s->dgate, .m = R, .n = F, .k = D});
+        .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->gate.g, .dgate = s->dgate, .m = R, .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down.bwd.w", .form = GEMM_TN, .routing = routing, .gather = GATHER_A, .a = s->dx, .b = s->act,
         .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});
@@ -58,7 +98,12 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
         .m = R, .n = D, .k = 2 * F});
     vkm_op_combine(rec, routing, s->rows, none, none, s->dh, D);
 
-    vkm_op_gate_bwd(rec, routing, l->p, l->g, s->dgate, vkm_gemm_parts(net->ctx, F), s->dz, net->config.norm_topk, lbl_coef);
+    if (net->config.d_shared)
+        shared_backward(rec, net, layer);
+
+    vkm_op_gate_bwd(rec, &l->gate, routing, &(struct vkm_gate_grad){
+        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, F), .load = l->load, .group = vkm_lbl_group(net, loss),
+        .lbl_full = loss->balance.lbl_full, .lbl_coef = loss->balance.lbl, .z_coef = loss->balance.router_z, .dz = s->dz});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "router.bwd.w", .form = GEMM_TN, .a = s->dz, .b = s->h, .c = router->grad, .m = E, .n = D, .k = T,
         .accumulate = true});

@@ -10,6 +10,11 @@ static uint64_t floats(uint64_t count)
     return count * sizeof(float);
 }
 
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
 {
     const struct vkmoe_model_config *c = &net->config;
@@ -20,21 +25,30 @@ static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
     vkm_arena_reserve(arena, "qkv", floats(3 * T * c->d_model), &l->attention.qkv);
     vkm_arena_reserve(arena, "attention.o", floats(T * c->d_model), &l->attention.o);
     vkm_arena_reserve(arena, "attention.lse", floats(T * c->heads), &l->attention.lse);
-    vkm_arena_reserve(arena, "gate.p", floats(T * c->experts), &l->p);
-    vkm_arena_reserve(arena, "gate.g", floats(R), &l->g);
-    vkm_arena_reserve(arena, "gate.idx", R * sizeof(uint32_t), &l->routing.idx);
-    vkm_arena_reserve(arena, "moe.h13", floats(2 * R * c->d_expert), &l->h13);
-    l->routing.T = net->T;
-    l->routing.E = c->experts;
-    l->routing.K = c->top_k;
+    vkm_arena_reserve(arena, "gate.z", floats(T * c->experts), &l->gate.z);
+    vkm_arena_reserve(arena, "gate.idx", R * sizeof(uint32_t), &l->gate.idx);
+    vkm_arena_reserve(arena, "gate.g", floats(R), &l->gate.g);
+    vkm_arena_reserve(arena, "gate.lse", floats(T), &l->gate.lse);
+    vkm_arena_reserve(arena, "load", floats((uint64_t)net->B * c->experts), &l->load);
+    vkm_arena_reserve(arena, "moe.h13", floats(2ull * net->expert_rows * c->d_expert), &l->h13);
+    if (c->d_shared)
+        vkm_arena_reserve(arena, "shared.h13", floats(2 * T * c->d_shared), &l->shared13);
+    l->gate.T = l->routing.T = net->T;
+    l->gate.E = l->routing.E = c->experts;
+    l->gate.K = l->routing.K = c->top_k;
+    l->gate.sigmoid = c->gate == VKMOE_GATE_SIGMOID;
+    l->gate.norm_topk = c->norm_topk;
     l->routing.F = c->d_expert;
     l->routing.D = c->d_model;
     vkm_routing_reserve(net->ctx, arena, &l->routing);
 }
 
-static uint64_t larger(uint64_t a, uint64_t b)
+/* Of the balance losses, and of what measure.c measures. */
+static uint64_t balance_scratch(const struct vkm_net *net)
 {
-    return a > b ? a : b;
+    uint32_t T = net->T, E = net->config.experts;
+    uint64_t loss = larger(vkm_simbal_scratch(E), larger(floats(T), vkm_square_scratch(T)));
+    return larger(loss, vkm_measure_scratch(net));
 }
 
 static void reserve_scratch(struct vkm_net *net)
@@ -42,24 +56,24 @@ static void reserve_scratch(struct vkm_net *net)
     const struct vkmoe_model_config *c = &net->config;
     struct vkm_arena *arena = net->activation_arena;
     struct vkm_scratch *s = &net->scratch;
-    uint64_t T = net->T, R = T * c->top_k, D = c->d_model, width = D / c->heads;
+    uint64_t T = net->T, R = net->expert_rows, D = c->d_model, width = D / c->heads;
     vkm_arena_reserve(arena, "rope.cos", floats(c->seq * (width / 2)), &net->cos);
     vkm_arena_reserve(arena, "rope.sin", floats(c->seq * (width / 2)), &net->sin);
     vkm_arena_reserve(arena, "h", floats(T * D), &s->h);
-    vkm_arena_reserve(arena, "moe.act", floats(R * c->d_expert), &s->act);
+    vkm_arena_reserve(arena, "moe.act", floats(larger(R * c->d_expert, T * c->d_shared)), &s->act);
     vkm_arena_reserve(arena, "moe.rows", floats(R * D), &s->rows);
     vkm_arena_reserve(arena, "logits", floats((uint64_t)net->logit_rows * c->vocab), &s->logits);
     vkm_arena_reserve(arena, "loss", floats(T), &s->loss);
     vkm_arena_reserve(arena, "z_loss", floats(T), &s->z_loss);
+    vkm_arena_reserve(arena, "balance", balance_scratch(net), &s->balance);
     if (!net->trainable)
         return;
-    vkm_arena_reserve(arena, "balance", larger(vkm_simbal_scratch(c->experts), vkm_lbl_scratch(net->T, c->experts)), &s->balance);
     vkm_arena_reserve(arena, "dx", floats(T * D), &s->dx);
     vkm_arena_reserve(arena, "dh", floats(T * D), &s->dh);
     vkm_arena_reserve(arena, "dqkv", floats(3 * T * D), &s->dqkv);
     vkm_arena_reserve(arena, "attention.delta", floats(T * c->heads), &s->delta);
     vkm_arena_reserve(arena, "gate.dz", floats(T * c->experts), &s->dz);
-    vkm_arena_reserve(arena, "gate.dgate", floats(R * vkm_gemm_parts(net->ctx, c->d_expert)), &s->dgate);
+    vkm_arena_reserve(arena, "gate.dgate", floats(T * c->top_k * vkm_gemm_parts(net->ctx, c->d_expert)), &s->dgate);
     vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
 }
 
@@ -76,6 +90,7 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
     net->config = *config;
     net->B = batch;
     net->T = batch * config->seq;
+    net->expert_rows = (uint32_t)larger((uint64_t)net->T * config->top_k, config->experts);
     net->trainable = trainable;
     uint64_t rows = LOGIT_CHUNK / floats(config->vocab);
     net->logit_rows = rows < config->seq ? config->seq : rows < net->T ? (uint32_t)rows : net->T;
@@ -184,6 +199,8 @@ enum vkmoe_status vkm_net_commit(struct vkm_net *net)
         if (!net->trainable && i > 0)
             net->layers[i] = net->layers[0];
         bind_attention(net, &net->layers[i].attention);
+        net->layers[i].routing.idx = net->layers[i].gate.idx;
+        net->layers[i].gate.bias = vkm_net_param(net, VKM_PARAM_ROUTER_BIAS, i)->weight;
     }
     return upload_angles(net);
 }
@@ -194,7 +211,8 @@ static struct vkm_buf block_output(const struct vkm_net *net, uint32_t layer)
     return layer + 1 < net->config.layers ? net->layers[layer + 1].x : net->x_out;
 }
 
-void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens)
+void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens,
+                     const struct vkm_observer *observer)
 {
     uint64_t row = net->config.experts * sizeof(uint32_t);
     struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->weight;
@@ -204,6 +222,8 @@ void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_
         vkm_attention_forward(rec, net, layer);
         vkm_moe_forward(rec, net, layer, block_output(net, layer),
                         expert_tokens.bytes ? vkm_buf_slice(expert_tokens, layer * row, row) : expert_tokens);
+        if (observer)
+            observer->layer(observer->user, rec, net, layer);
         vkm_rec_pop(rec);
     }
 }
@@ -213,7 +233,7 @@ void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm
     struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->grad;
     for (uint32_t layer = net->config.layers; layer-- > 0;) {
         vkm_rec_push(rec, "layer %u", layer);
-        vkm_moe_backward(rec, net, layer, loss->lbl_coef);
+        vkm_moe_backward(rec, net, layer, loss);
         vkm_attention_backward(rec, net, layer);
         vkm_rec_pop(rec);
     }

@@ -97,6 +97,12 @@ void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm
 /* Logits of all tokens of x_out's first sequence: logits [S,V]; needs logit_rows >= S. */
 void vkm_net_logits(struct vkm_rec *rec, const struct vkm_net *net);
 
+/* Tokens over which the load-balancing loss counts its f together: a sequence, or all of the micro-batch. */
+static inline uint32_t vkm_lbl_group(const struct vkm_net *net, const struct vkm_loss *loss)
+{
+    return loss->balance.lbl_scope == VKMOE_LBL_SEQUENCE ? net->config.seq : net->T;
+}
+
 /* ---- the halves of a block: attention.c and moe.c ---- */
 
 static inline const struct vkm_param *vkm_net_param(const struct vkm_net *net, enum vkm_param_id id, uint32_t layer)
@@ -120,6 +126,8 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
 /* Adds a layer's gate (entropies, sequence-wise utilisation, gate weights) to stats (struct router_stats), and puts there
  * how far its router is from orthonormal. Uses scratch.balance. */
 void vkm_measure_router(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf stats);
+/* Bytes of scratch.balance that it takes. */
+uint64_t vkm_measure_scratch(const struct vkm_net *net);
 /* Tokens of a micro-batch that PES can be measured on. */
 uint32_t vkm_measure_pes_tokens(const struct vkm_net *net);
 /* pes [all->T] of the tokens of scratch.h at positions [all->T] (u32, below T): all experts run on each. `all` is a routing

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/rng.h"
 #include "gpu/recorder.h"
@@ -20,7 +21,7 @@ struct shape {
 
 static void shapes(const struct vkmoe_model_config *c, struct shape out[VKM_PARAM_KINDS])
 {
-    uint64_t D = c->d_model, E = c->experts, F = c->d_expert, V = c->vocab;
+    uint64_t D = c->d_model, E = c->experts, F = c->d_expert, V = c->vocab, B = c->router_bias ? E : 0, G = c->d_shared;
 #define SHAPE(id, name, d0, d1, d2, init, decay) {VKM_PARAM_##id, name, {d0, d1, d2}, VKM_INIT_##init, decay},
     const struct shape table[VKM_PARAM_KINDS] = {VKM_LAYER_PARAMS(SHAPE) VKM_MODEL_PARAMS(SHAPE)};
 #undef SHAPE
@@ -34,7 +35,7 @@ static void describe(struct vkm_param *p, const struct shape *shape, int32_t lay
     p->layer = layer;
     p->init = shape->init;
     p->decay = shape->decay;
-    p->count = 1;
+    p->count = shape->dims[0] ? 1 : 0;
     for (; p->rank < 3 && shape->dims[p->rank]; p->rank++) {
         p->dims[p->rank] = shape->dims[p->rank];
         p->count *= shape->dims[p->rank];
@@ -118,7 +119,7 @@ void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint
         range = NULL;
         for (uint32_t i = 0; i < params->count; i++) {
             struct vkm_param *p = &params->list[i];
-            if (p->decay != decay)
+            if (p->decay != decay || p->count == 0)
                 continue;
             if (!range || range->count + padded(p->count) > most) {
                 range = &params->ranges[params->range_count++];
@@ -145,7 +146,7 @@ void vkm_params_bind(struct vkm_params *params)
         uint64_t at = 0;
         for (uint32_t i = 0; i < params->count; i++) {
             struct vkm_param *p = &params->list[i];
-            if (p->decay != decay)
+            if (p->decay != decay || p->count == 0)
                 continue;
             const struct vkm_param_range *r = &params->ranges[next];
             if (at == r->count) {
@@ -198,8 +199,8 @@ static void orthonormal(double *v, uint64_t n, uint64_t d, uint64_t seed, uint32
     }
 }
 
-/* w [rows,cols]: orthonormal rows, or columns where there are more rows than columns */
-static bool init_orthogonal(float *w, uint64_t rows, uint64_t cols, uint64_t seed, uint32_t stream)
+/* w [rows,cols]: orthogonal rows of that length, or columns where there are more rows than columns */
+static bool init_orthogonal(float *w, uint64_t rows, uint64_t cols, double length, uint64_t seed, uint32_t stream)
 {
     bool wide = rows <= cols;
     uint64_t n = wide ? rows : cols, d = wide ? cols : rows;
@@ -209,13 +210,44 @@ static bool init_orthogonal(float *w, uint64_t rows, uint64_t cols, uint64_t see
     orthonormal(v, n, d, seed, stream);
     for (uint64_t r = 0; r < rows; r++)
         for (uint64_t c = 0; c < cols; c++)
-            w[r * cols + c] = (float)(wide ? v[r * d + c] : v[c * d + r]);
+            w[r * cols + c] = (float)(length * (wide ? v[r * d + c] : v[c * d + r]));
     free(v);
     return true;
 }
 
-static bool init_values(const struct vkm_param *p, const struct vkmoe_model_config *config, uint64_t seed, uint32_t index,
-                        float *w)
+/* w [rows,cols]: rows of independent directions, length 1 */
+static void init_unit(float *w, uint64_t rows, uint64_t cols, uint64_t seed, uint32_t stream)
+{
+    for (uint64_t r = 0; r < rows; r++) {
+        double square = 0;
+        for (uint64_t i = r * cols; i < (r + 1) * cols; i++) {
+            double value = vkm_rng_normal(seed, stream, i);
+            square += value * value;
+        }
+        for (uint64_t i = r * cols; i < (r + 1) * cols; i++)
+            w[i] = (float)(vkm_rng_normal(seed, stream, i) / sqrt(square));
+    }
+}
+
+static bool init_router(float *w, uint64_t E, uint64_t D, enum vkmoe_router_init init, uint64_t seed, uint32_t stream)
+{
+    switch (init) {
+    case VKMOE_ROUTER_ORTHOGONAL:
+        return init_orthogonal(w, E, D, 1, seed, stream);
+    case VKMOE_ROUTER_NORMAL:
+        init_normal(w, E * D, 0.02, seed, stream);
+        break;
+    case VKMOE_ROUTER_UNIT:
+        init_unit(w, E, D, seed, stream);
+        break;
+    case VKMOE_ROUTER_ORTHOGONAL_SMALL:
+        return init_orthogonal(w, E, D, 0.02 * sqrt((double)D), seed, stream);
+    }
+    return true;
+}
+
+bool vkm_param_draw(const struct vkm_param *p, const struct vkmoe_model_config *config, enum vkmoe_router_init router,
+                    uint64_t seed, uint32_t index, float *w)
 {
     uint32_t stream = VKM_STREAM_INIT + index;
     switch (p->init) {
@@ -229,8 +261,11 @@ static bool init_values(const struct vkm_param *p, const struct vkmoe_model_conf
     case VKM_INIT_NORMAL_RESIDUAL:
         init_normal(w, p->count, 0.02 / sqrt(2.0 * config->layers), seed, stream);
         break;
-    case VKM_INIT_ORTHOGONAL:
-        return init_orthogonal(w, p->dims[0], p->dims[1], seed, stream);
+    case VKM_INIT_ZEROS:
+        memset(w, 0, p->count * sizeof *w);
+        break;
+    case VKM_INIT_ROUTER:
+        return init_router(w, p->dims[0], p->dims[1], router, seed, stream);
     }
     return true;
 }
@@ -254,13 +289,15 @@ enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_p
 }
 
 enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
-                                  const struct vkmoe_model_config *config, uint64_t seed)
+                                  const struct vkmoe_model_config *config, enum vkmoe_router_init router, uint64_t seed)
 {
     enum vkmoe_status status = vkm_params_clear(ctx, params);
     for (uint32_t i = 0; i < params->count && !status; i++) {
         const struct vkm_param *p = &params->list[i];
+        if (p->count == 0)
+            continue;
         float *w = malloc(p->count * sizeof *w);
-        if (!w || !init_values(p, config, seed, i, w))
+        if (!w || !vkm_param_draw(p, config, router, seed, i, w))
             status = vkm_fail_memory(&ctx->log);
         else
             status = vkm_buf_upload(ctx, p->weight, w, p->count * sizeof *w);

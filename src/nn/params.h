@@ -81,6 +81,10 @@ void vkm_params_bind(struct vkm_params *params);
 /* Weights, gradients and moments zero, the padding between them too. */
 enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_params *params);
 
+/* Initial values w [p->count] of parameter number `index` of the list: what vkm_params_init uploads. false: no memory. */
+bool vkm_param_draw(const struct vkm_param *p, const struct vkmoe_model_config *config, enum vkmoe_router_init router,
+                    uint64_t seed, uint32_t index, float *w);
+
 /* Clears them, then draws initial weights from the seed. */
 enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
                                   const struct vkmoe_model_config *config, enum vkmoe_router_init router, uint64_t seed);

@@ -28,7 +28,7 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
     dispatch->write[writes++] = g->c;
     if (g->epilogue != EPILOGUE_STORE)
         dispatch->write[writes++] = g->act;
-    if (g->epilogue == EPILOGUE_DSWIGLU) {
+    if (g->epilogue == EPILOGUE_DSWIGLU && routing) {
         dispatch->read[reads++] = g->gate;
         dispatch->read[reads++] = routing->slot_of;
         dispatch->write[writes++] = g->dgate;

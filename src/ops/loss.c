@@ -49,20 +49,56 @@ void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, str
             .alpha = 2 * coef, .accumulate = true});
 }
 
-uint64_t vkm_lbl_scratch(uint32_t T, uint32_t E)
+void vkm_op_expert_load(struct vkm_rec *rec, const struct vkm_gate *gate, uint32_t group, struct vkm_buf load)
 {
-    return VKM_BUF_ALIGN * (uint64_t)vkm_div_up(E * sizeof(float), VKM_BUF_ALIGN) + vkm_colsum_scratch(T, E);
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    uint32_t wg = vkm_tiles(ctx).flat_wg, groups = gate->T / group;
+    struct vkm_expert_load_args args = {
+        .idx = gate->idx.addr, .load = load.addr, .groups = groups, .group = group, .E = gate->E, .K = gate->K};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("expert.load", VKM_KERNEL_EXPERT_LOAD, wg, args),
+        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)groups * gate->E, wg)), .read = {gate->idx}, .write = {load}});
 }
 
-void vkm_op_lbl(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf p, struct vkm_buf out,
-                struct vkm_buf scratch, float scale)
+void vkm_op_expert_load_total(struct vkm_rec *rec, uint32_t E, uint32_t K, struct vkm_buf count, struct vkm_buf load)
 {
-    uint32_t T = routing->T, E = routing->E;
-    struct vkm_buf none = {0}, psum = vkm_buf_slice(scratch, 0, E * sizeof(float));
-    struct vkm_buf partial = vkm_buf_slice(scratch, scratch.bytes - vkm_colsum_scratch(T, E), vkm_colsum_scratch(T, E));
-    struct vkm_lbl_args args = {psum.addr, routing->count.addr, out.addr, T, E, scale};
-    vkm_op_colsum(rec, "lbl.mean", p, none, none, psum, partial, T, E, false);
+    uint32_t wg = vkm_tiles(vkm_rec_context(rec)).flat_wg;
+    struct vkm_expert_load_args args = {.count = count.addr, .load = load.addr, .groups = 1, .E = E, .K = K};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("lbl", VKM_KERNEL_LBL, vkm_tiles(vkm_rec_context(rec)).row_wg, args),
-        .groups = {1, 1, 1}, .read = {psum, routing->count}, .write = {out}});
+        VKM_DISPATCH("expert.load.total", VKM_KERNEL_EXPERT_LOAD_TOTAL, wg, args), .groups = {vkm_div_up(E, wg), 1, 1},
+        .read = {count}, .write = {load}});
+}
+
+void vkm_op_lbl(struct vkm_rec *rec, const struct vkm_gate *gate, struct vkm_buf load, uint32_t group, bool full,
+                struct vkm_buf out, struct vkm_buf scratch, float coef)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    struct vkm_buf term = vkm_buf_slice(scratch, 0, gate->T * sizeof(float));
+    struct vkm_lbl_args args = {gate->z.addr, gate->idx.addr, load.addr, term.addr, gate->T, gate->E, gate->K, group, full,
+                                gate->sigmoid};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("lbl", VKM_KERNEL_LBL, ctx->caps.subgroup, args), .groups = vkm_groups(ctx, gate->T),
+        .read = {gate->z, gate->idx, load}, .write = {term}});
+    vkm_op_sum(rec, term, out, gate->T, (float)((double)coef * gate->E / gate->T));
+}
+
+uint64_t vkm_square_scratch(uint32_t count)
+{
+    return vkm_colsum_scratch(count, 1);
+}
+
+void vkm_op_square(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, struct vkm_buf scratch, uint32_t count)
+{
+    vkm_op_colsum(rec, "square", x, x, (struct vkm_buf){0}, out, vkm_buf_slice(scratch, 0, vkm_square_scratch(count)), count,
+                  1, true);
+}
+
+void vkm_op_lossfree(struct vkm_rec *rec, struct vkm_buf bias, struct vkm_buf count, struct vkm_buf stats, uint32_t E,
+                     float rate)
+{
+    uint32_t wg = vkm_tiles(vkm_rec_context(rec)).flat_wg;
+    struct vkm_lossfree_args args = {bias.addr, count.addr, stats.addr, E, rate};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("lossfree", VKM_KERNEL_LOSSFREE, wg, args), .groups = {vkm_div_up(E, wg), 1, 1},
+        .read = {count, stats}, .write = {bias}});
 }

@@ -1,28 +1,5 @@
 #include "ops/tiles.h"
 
-void vkm_op_gate(struct vkm_rec *rec, struct vkm_buf z, struct vkm_buf idx, struct vkm_buf g, uint32_t T, uint32_t E,
-                 uint32_t K, bool norm_topk)
-{
-    const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_gate_args args = {z.addr, idx.addr, g.addr, T, E, K, norm_topk};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("gate", VKM_KERNEL_GATE, ctx->caps.subgroup, args),
-        .groups = vkm_groups(ctx, T), .write = {z, idx, g}});
-}
-
-void vkm_op_gate_bwd(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf p, struct vkm_buf g,
-                     struct vkm_buf dgate, uint32_t parts, struct vkm_buf dz, bool norm_topk, float lbl_coef)
-{
-    const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t T = routing->T, E = routing->E, K = routing->K;
-    struct vkm_gate_bwd_args args = {
-        p.addr, routing->idx.addr, g.addr, dgate.addr, routing->row_of.addr, lbl_coef > 0 ? routing->count.addr : 0, dz.addr,
-        T, E, K, parts, norm_topk, (float)((double)lbl_coef * E / ((double)T * T))};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("gate.bwd", VKM_KERNEL_GATE_BWD, ctx->caps.subgroup, args), .groups = vkm_groups(ctx, T),
-        .read = {p, routing->idx, g, dgate, routing->row_of, routing->count}, .write = {dz}});
-}
-
 /* Tiles of all experts' rows: each expert's last may be part empty. */
 static uint64_t most_tiles(const struct vkm_tiles *tiles, const struct vkm_routing *r)
 {

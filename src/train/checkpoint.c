@@ -43,9 +43,16 @@ static enum vkmoe_status open_writer(struct save *s, const char *name, struct vk
     return status == VKMOE_OK ? vkm_safetensors_note(*out, "step", s->step) : status;
 }
 
-/* Elements [first, first + count) of a parameter; of NULL: zeros. */
+/* In place; power of two: exact. */
+static void multiply(float *values, uint64_t count, float scale)
+{
+    for (uint64_t i = 0; scale != 1 && i < count; i++)
+        values[i] *= scale;
+}
+
+/* Elements [first, first + count) of a parameter times scale; of NULL: zeros. */
 static enum vkmoe_status copy_out(struct save *s, struct vkm_safetensors_writer *writer, const struct vkm_param *param,
-                                  enum vkm_checkpoint_part part, uint64_t first, uint64_t count)
+                                  enum vkm_checkpoint_part part, uint64_t first, uint64_t count, float scale)
 {
     enum vkmoe_status status = VKMOE_OK;
     for (uint64_t done = 0, n; done < count && status == VKMOE_OK; done += n) {
@@ -54,8 +61,10 @@ static enum vkmoe_status copy_out(struct save *s, struct vkm_safetensors_writer 
             status = s->fetch(s->user, param, part, first + done, n, s->buffer);
         else
             memset(s->buffer, 0, (size_t)n * sizeof *s->buffer);
-        if (status == VKMOE_OK)
+        if (status == VKMOE_OK) {
+            multiply(s->buffer, n, scale);
             status = vkm_safetensors_append(writer, s->buffer, n);
+        }
     }
     return status;
 }
@@ -73,7 +82,7 @@ static enum vkmoe_status write_model(struct save *s, const struct vkmoe_model_co
     for (size_t i = 0; status == VKMOE_OK && i < count; i++) {
         const struct vkm_hf_tensor *t = &tensors[i];
         const struct vkm_param *param = t->zeros ? NULL : vkm_params_get(s->params, t->param, t->layer);
-        status = copy_out(s, *out, param, VKM_PART_WEIGHT, t->first, t->count);
+        status = copy_out(s, *out, param, VKM_PART_WEIGHT, t->first, t->count, t->scale);
     }
     free(tensors);
     return status == VKMOE_OK ? vkm_safetensors_sync(*out) : status;
@@ -84,14 +93,18 @@ static enum vkmoe_status write_optimizer(struct save *s, struct vkm_safetensors_
     const struct vkm_params *params = s->params;
     char key[64];
     enum vkmoe_status status = open_writer(s, "optimizer.safetensors", out);
-    for (uint32_t i = 0; i < params->count; i++)
-        for (int part = VKM_PART_MOMENT1; part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++) {
-            moment_key(key, &params->list[i], part);
-            status = vkm_safetensors_declare(*out, key, params->list[i].dims, params->list[i].rank);
+    for (uint32_t i = 0; i < params->count; i++) {
+        const struct vkm_param *p = &params->list[i];
+        for (int part = VKM_PART_MOMENT1; p->count && part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++) {
+            moment_key(key, p, part);
+            status = vkm_safetensors_declare(*out, key, p->dims, p->rank);
         }
-    for (uint32_t i = 0; i < params->count; i++)
-        for (int part = VKM_PART_MOMENT1; part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++)
-            status = copy_out(s, *out, &params->list[i], (enum vkm_checkpoint_part)part, 0, params->list[i].count);
+    }
+    for (uint32_t i = 0; i < params->count; i++) {
+        const struct vkm_param *p = &params->list[i];
+        for (int part = VKM_PART_MOMENT1; p->count && part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++)
+            status = copy_out(s, *out, p, (enum vkm_checkpoint_part)part, 0, p->count, 1);
+    }
     return status == VKMOE_OK ? vkm_safetensors_sync(*out) : status;
 }
 
@@ -130,7 +143,8 @@ static bool same_model(const struct vkmoe_model_config *a, const struct vkmoe_mo
 {
     return a->layers == b->layers && a->d_model == b->d_model && a->heads == b->heads && a->experts == b->experts &&
            a->top_k == b->top_k && a->d_expert == b->d_expert && a->seq == b->seq && a->vocab == b->vocab &&
-           a->rope_theta == b->rope_theta && a->norm_eps == b->norm_eps && a->norm_topk == b->norm_topk;
+           a->rope_theta == b->rope_theta && a->norm_eps == b->norm_eps && a->norm_topk == b->norm_topk &&
+           a->gate == b->gate && a->d_shared == b->d_shared && a->router_bias == b->router_bias;
 }
 
 enum vkmoe_status vkm_checkpoint_config(const struct vkmoe_log *log, const char *dir, struct vkmoe_model_config *model,
@@ -185,7 +199,7 @@ static enum vkmoe_status check_all(const struct load *l)
                                         &unused);
     for (uint32_t i = 0; l->moments && i < l->params->count; i++) {
         const struct vkm_param *p = &l->params->list[i];
-        for (int part = VKM_PART_MOMENT1; part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++) {
+        for (int part = VKM_PART_MOMENT1; p->count && part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++) {
             moment_key(key, p, part);
             status = vkm_safetensors_expect(l->moments, key, p->dims, p->rank, &unused);
         }
@@ -193,17 +207,20 @@ static enum vkmoe_status check_all(const struct load *l)
     return status;
 }
 
-/* A checked tensor into elements [first, ...) of a parameter. */
+/* A checked tensor times scale into elements [first, ...) of a parameter. */
 static enum vkmoe_status copy_in(struct load *l, const struct vkm_safetensors *file, const char *name,
-                                 const struct vkm_param *param, enum vkm_checkpoint_part part, uint64_t first)
+                                 const struct vkm_param *param, enum vkm_checkpoint_part part, uint64_t first,
+                                 float scale)
 {
     const struct vkm_tensor *tensor = vkm_safetensors_find(file, name);
     enum vkmoe_status status = VKMOE_OK;
     for (uint64_t done = 0, n; done < tensor->count && status == VKMOE_OK; done += n) {
         n = piece(tensor->count - done);
         status = vkm_safetensors_read(file, tensor, done, n, l->buffer);
-        if (status == VKMOE_OK)
-            status = l->store(l->user, param, part, first + done, n, l->buffer);
+        if (status != VKMOE_OK)
+            break;
+        multiply(l->buffer, n, scale);
+        status = l->store(l->user, param, part, first + done, n, l->buffer);
     }
     return status;
 }
@@ -239,13 +256,15 @@ static enum vkmoe_status copy_all(struct load *l)
         const struct vkm_hf_tensor *t = &l->tensors[i];
         if (!t->zeros)
             status = copy_in(l, l->weights, t->name, vkm_params_get(l->params, t->param, t->layer), VKM_PART_WEIGHT,
-                             t->first);
+                             t->first, 1 / t->scale);
     }
-    for (uint32_t i = 0; l->moments && i < l->params->count; i++)
-        for (int part = VKM_PART_MOMENT1; part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++) {
-            moment_key(key, &l->params->list[i], part);
-            status = copy_in(l, l->moments, key, &l->params->list[i], (enum vkm_checkpoint_part)part, 0);
+    for (uint32_t i = 0; l->moments && i < l->params->count; i++) {
+        const struct vkm_param *p = &l->params->list[i];
+        for (int part = VKM_PART_MOMENT1; p->count && part <= VKM_PART_MOMENT2 && status == VKMOE_OK; part++) {
+            moment_key(key, p, part);
+            status = copy_in(l, l->moments, key, p, (enum vkm_checkpoint_part)part, 0, 1);
         }
+    }
     return status;
 }
 

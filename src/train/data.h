@@ -19,6 +19,10 @@ uint64_t vkm_data_tokens(const struct vkmoe_data *data, enum vkm_split split);
 /* Tokens that stand for a byte: all but the end-of-text tokens. */
 uint64_t vkm_data_bytes(const struct vkmoe_data *data, enum vkm_split split);
 
+/* A 64-bit hash of the tokens of the training and the validation split: the same text, split alike, has the same one on
+ * every machine. Not for adversaries. */
+uint64_t vkm_data_fingerprint(const struct vkmoe_data *data);
+
 /* Whether there is enough to train on contexts of seq tokens and to validate. ERROR_ARGUMENT. */
 enum vkmoe_status vkm_data_check(const struct vkmoe_data *data, uint32_t seq);
 
@@ -31,8 +35,10 @@ void vkm_data_sample(const struct vkmoe_data *data, uint64_t seed, uint64_t firs
  * empty. */
 uint64_t vkm_data_windows(const struct vkmoe_data *data, enum vkm_split split, uint32_t seq);
 
-/* Window `index` (below vkm_data_windows; past it: all empty) as tokens[seq], targets[seq]; behind the end tokens are 0
- * and targets VKM_TARGET_NONE. Returns how many targets are real. */
+/* Window `index` as tokens[seq], targets[seq]. Behind the split's last target the tokens go on, from the beginning after the
+ * last one, so that routing is only ever measured on text; their targets are VKM_TARGET_NONE. Past vkm_data_windows: the
+ * tokens of window (index mod windows) without targets. (Tokens are 0 in an empty split.) Returns how many targets are
+ * real. */
 uint32_t vkm_data_window(const struct vkmoe_data *data, enum vkm_split split, uint64_t index, uint32_t seq,
                          uint32_t *tokens, uint32_t *targets);
 

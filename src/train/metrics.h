@@ -1,8 +1,11 @@
-/* metrics.jsonl: one JSON object a line, in order of steps.
+/* metrics.jsonl: one JSON object a line, in order of steps; and the same numbers for TensorBoard.
  *
- * A log step:    {"step", "tokens", "loss", "balance_loss", "z_loss", "grad_norm", "lr", "tokens_per_second",
- *                 "skipped" (steps so far), "expert_tokens": [[of each expert] of each layer]}
- * A validation:  {"step", "tokens", "val_loss", "val_tokens"}
+ * A log step:    {"step", "tokens", "loss", "simbal_loss", "lbl_loss", "router_z_loss", "z_loss", "grad_norm", "lr",
+ *                 "tokens_per_second", "skipped" (steps so far), "expert_tokens": [[of each expert] of each layer],
+ *                 and of each layer, as struct vkmoe_layer_metrics says: "load_max", "load_min", "load_cv", "dead",
+ *                 "seu", "entropy", "entropy_topk", "gram_mean_square", "gram_max", "gates": [[shares] of each layer]}
+ * A validation:  {"step", "tokens", "val_loss", "val_tokens", the same of each layer on the validation tokens, "used"
+ *                 (experts - dead), "changed", and where measured "pes", "pes_se"}
  * Losses are in nats; a number that is not finite is null. */
 #ifndef VKM_TRAIN_METRICS_H
 #define VKM_TRAIN_METRICS_H
@@ -11,15 +14,15 @@
 
 struct vkm_metrics;
 
-/* Opens dir/metrics.jsonl to append to. Lines of steps past last_step, which an interrupted run wrote after its
+/* Opens dir/metrics.jsonl (with tensorboard: and a new file of events) to append to. log and model outlive it. Lines of steps past last_step, which an interrupted run wrote after its
  * checkpoint, are taken out. ERROR_IO, ERROR_MEMORY. */
-enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, uint64_t last_step,
-                                   struct vkm_metrics **out);
+enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, const struct vkmoe_model_config *model,
+                                   uint64_t last_step, bool tensorboard, struct vkm_metrics **out);
 /* Accepts NULL. */
 void vkm_metrics_close(struct vkm_metrics *metrics);
 
 enum vkmoe_status vkm_metrics_step(struct vkm_metrics *metrics, const struct vkmoe_step_report *report);
-enum vkmoe_status vkm_metrics_validation(struct vkm_metrics *metrics, uint64_t step, uint64_t tokens, double val_loss,
-                                         uint64_t val_tokens);
+enum vkmoe_status vkm_metrics_validation(struct vkm_metrics *metrics, uint64_t step, uint64_t tokens,
+                                         const struct vkmoe_validation *validation);
 
 #endif

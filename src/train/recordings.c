@@ -10,7 +10,8 @@
 
 static struct vkm_buf expert_tokens(const struct vkmoe_trainer *t)
 {
-    return vkm_buf_slice(t->stats, sizeof(struct step_stats), t->stats.bytes - sizeof(struct step_stats));
+    uint64_t at = vkm_trainer_counts_at(t);
+    return vkm_buf_slice(t->stats, at, t->stats.bytes - at);
 }
 
 enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
@@ -24,14 +25,17 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
     t->ctx = ctx;
     t->model = *model;
     t->train = vkm_config_defaults(*train);
-    if ((status = vkm_net_create(ctx, model, train->batch, true, &t->net)) ||
-        (status = vkm_evaluator_create(t->net, &t->evaluator)) ||
+    t->model.router_bias |= t->train.balance.lossfree > 0;
+    if ((status = vkm_net_create(ctx, &t->model, train->batch, true, &t->net)) ||
+        (status = vkm_evaluator_create(t->net, &t->evaluator)) || (status = vkm_probe_create(t->net, &t->probe)) ||
+        (status = vkm_layer_sums_create(&ctx->log, model, &t->sums)) ||
         (status = vkm_arena_create(ctx, "training input", VKM_MEMORY_UPLOAD, &t->upload)) ||
         (status = vkm_arena_create(ctx, "training", VKM_MEMORY_DEVICE, &t->device)) ||
         (status = vkm_arena_create(ctx, "training output", VKM_MEMORY_READBACK, &t->readback)))
         goto fail;
 
     uint64_t counts = (uint64_t)model->layers * model->experts * sizeof(uint32_t);
+    uint64_t report = vkm_trainer_counts_at(t) + counts;
     t->expert_tokens = malloc(counts);
     if (!t->expert_tokens) {
         status = vkm_fail_memory(&ctx->log);
@@ -41,9 +45,9 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
         vkm_arena_reserve(t->upload, "tokens", t->net->T * sizeof(uint32_t), &t->tok[slot]);
         vkm_arena_reserve(t->upload, "targets", t->net->T * sizeof(uint32_t), &t->target[slot]);
         vkm_arena_reserve(t->upload, "control", sizeof(struct step_control), &t->control[slot]);
-        vkm_arena_reserve(t->readback, "report", sizeof(struct step_stats) + counts, &t->report[slot]);
+        vkm_arena_reserve(t->readback, "report", report, &t->report[slot]);
     }
-    vkm_arena_reserve(t->device, "stats", sizeof(struct step_stats) + counts, &t->stats);
+    vkm_arena_reserve(t->device, "stats", report, &t->stats);
     vkm_arena_reserve(t->device, "norm partials",
                       (uint64_t)t->net->params.range_count * VKM_NORM_PARTIALS * sizeof(float), &t->partials);
     *out = t;
@@ -60,9 +64,12 @@ void vkmoe_trainer_destroy(struct vkmoe_trainer *t)
         return;
     for (int slot = 0; slot < VKM_SLOTS; slot++) {
         vkm_rec_destroy(t->micro[slot]);
+        vkm_rec_destroy(t->measure[slot]);
         vkm_rec_destroy(t->update[slot]);
     }
     vkm_evaluator_destroy(t->evaluator);
+    vkm_probe_destroy(t->probe);
+    vkm_layer_sums_destroy(t->sums);
     vkm_net_destroy(t->net);
     vkm_arena_destroy(t->upload);
     vkm_arena_destroy(t->device);
@@ -83,7 +90,8 @@ struct vkmoe_estimate vkm_trainer_estimate(const struct vkmoe_trainer *t)
         .params_active = vkm_params_active(params, c),
         .param_bytes = vkm_arena_bytes(t->net->param_arena),
         .activation_bytes = vkm_arena_bytes(t->net->activation_arena) + vkm_arena_bytes(t->device),
-        .staging_bytes = vkm_arena_bytes(t->upload) + vkm_arena_bytes(t->readback) + vkm_evaluator_bytes(t->evaluator),
+        .staging_bytes = vkm_arena_bytes(t->upload) + vkm_arena_bytes(t->readback) + vkm_evaluator_bytes(t->evaluator) +
+                         vkm_probe_bytes(t->probe),
         .available_bytes = vkm_memory_available(t->ctx),
     };
     e.total_bytes = e.param_bytes + e.activation_bytes + e.staging_bytes;
@@ -109,31 +117,48 @@ enum vkmoe_status vkmoe_estimate(struct vkmoe_context *ctx, const struct vkmoe_m
 
 static void record_micro(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot)
 {
-    bool lbl = t->train.balance == VKMOE_BALANCE_LBL;
     struct vkm_loss loss = {
         .scale = (float)(1.0 / ((double)t->net->T * t->train.accum)),
-        .z_coef = t->train.z_loss,
-        .lbl_coef = lbl ? t->train.balance_coef / (float)t->train.accum : 0,
-        .loss_sum = STAT(t, loss), .z_sum = STAT(t, z_loss), .balance_sum = STAT(t, balance)};
-    vkm_net_forward(rec, t->net, t->tok[slot], expert_tokens(t));
+        .z_coef = t->train.z_loss, .balance = t->train.balance, .expert_tokens = expert_tokens(t),
+        .loss_sum = STAT(t, loss), .z_sum = STAT(t, z_loss), .lbl_sum = STAT(t, lbl), .router_z_sum = STAT(t, router_z)};
+    loss.balance.lbl /= (float)t->train.accum;
+    loss.balance.router_z /= (float)t->train.accum;
+    vkm_net_forward(rec, t->net, t->tok[slot], expert_tokens(t), NULL);
     vkm_net_loss(rec, t->net, t->target[slot], &loss);
     vkm_net_backward(rec, t->net, t->tok[slot], &loss);
 }
 
+static void record_measure(struct vkmoe_trainer *t, struct vkm_rec *rec)
+{
+    uint64_t bytes = sizeof(struct router_stats);
+    for (uint32_t layer = 0; layer < t->model.layers; layer++)
+        vkm_measure_router(rec, t->net, layer, vkm_buf_slice(t->stats, vkm_trainer_routers_at() + layer * bytes, bytes));
+}
+
+/* The balance that acts on the weights: SimBal's gradient joins the others, the loss-free bias moves by itself. */
 static void record_simbal(struct vkmoe_trainer *t, struct vkm_rec *rec)
 {
     for (uint32_t layer = 0; layer < t->model.layers; layer++) {
-        const struct vkm_param *router = vkm_params_get(&t->net->params, VKM_PARAM_ROUTER, (int32_t)layer);
-        vkm_op_simbal(rec, router->weight, router->grad, STAT(t, balance), t->net->scratch.balance, t->model.experts,
-                      t->model.d_model, t->train.balance_coef);
+        const struct vkm_param *router = vkm_net_param(t->net, VKM_PARAM_ROUTER, layer);
+        vkm_op_simbal(rec, router->weight, router->grad, STAT(t, simbal), t->net->scratch.balance, t->model.experts,
+                      t->model.d_model, t->train.balance.simbal);
     }
+}
+
+static void record_lossfree(struct vkmoe_trainer *t, struct vkm_rec *rec)
+{
+    uint64_t row = t->model.experts * sizeof(uint32_t);
+    for (uint32_t layer = 0; layer < t->model.layers; layer++)
+        vkm_op_lossfree(rec, vkm_net_param(t->net, VKM_PARAM_ROUTER_BIAS, layer)->weight,
+                        vkm_buf_slice(expert_tokens(t), layer * row, row), t->stats, t->model.experts,
+                        t->train.balance.lossfree);
 }
 
 static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot)
 {
     const struct vkm_params *params = &t->net->params;
     uint64_t row = VKM_NORM_PARTIALS * sizeof(float);
-    if (t->train.balance == VKMOE_BALANCE_SIMBAL)
+    if (t->train.balance.simbal > 0)
         record_simbal(t, rec);
     for (uint32_t i = 0; i < params->range_count; i++)
         vkm_op_grad_square(rec, params->ranges[i].grad, vkm_buf_slice(t->partials, i * row, row),
@@ -144,6 +169,8 @@ static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot
         vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, t->control[slot], t->stats, r->count,
                      t->train.beta1, t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
     }
+    if (t->train.balance.lossfree > 0)
+        record_lossfree(t, rec);
     vkm_rec_copy(rec, t->report[slot], t->stats);
     vkm_rec_fill(rec, t->stats, 0);
 }
@@ -163,15 +190,19 @@ enum vkmoe_status vkm_trainer_commit(struct vkmoe_trainer *t)
     enum vkmoe_status status;
     if ((status = vkm_net_commit(t->net)) || (status = vkm_arena_commit(t->upload)) ||
         (status = vkm_arena_commit(t->device)) || (status = vkm_arena_commit(t->readback)) ||
-        (status = vkm_evaluator_commit(t->evaluator)) || (status = clear_stats(t)))
+        (status = vkm_evaluator_commit(t->evaluator)) || (status = vkm_probe_commit(t->probe)) ||
+        (status = clear_stats(t)))
         return status;
     for (int slot = 0; slot < VKM_SLOTS; slot++) {
         if ((status = vkm_rec_create(t->ctx, "micro-batch", &t->micro[slot])) ||
+            (status = vkm_rec_create(t->ctx, "measure", &t->measure[slot])) ||
             (status = vkm_rec_create(t->ctx, "update", &t->update[slot])))
             return status;
         record_micro(t, t->micro[slot], slot);
+        record_measure(t, t->measure[slot]);
         record_update(t, t->update[slot], slot);
-        if ((status = vkm_rec_end(t->micro[slot])) || (status = vkm_rec_end(t->update[slot])))
+        if ((status = vkm_rec_end(t->micro[slot])) || (status = vkm_rec_end(t->measure[slot])) ||
+            (status = vkm_rec_end(t->update[slot])))
             return status;
     }
     return VKMOE_OK;

@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,7 +66,23 @@ static enum vkmoe_status open_run(struct vkmoe_trainer *t, const char *dir)
     memcpy(t->run_dir, dir, bytes);
     if ((status = vkm_dir_create(&t->ctx->log, dir)))
         return status;
-    return vkm_metrics_open(&t->ctx->log, dir, t->state.step, &t->metrics);
+    return vkm_metrics_open(&t->ctx->log, dir, &t->model, t->state.step, t->train.tensorboard, &t->metrics);
+}
+
+/* Notes text and device in the state; of a resumed run, a warning where they are others. */
+static void note_origin(struct vkmoe_trainer *t, const char *resume_dir)
+{
+    const struct vkmoe_device_info *info = &t->ctx->info;
+    uint64_t data = vkm_data_fingerprint(t->data);
+    char device[VKM_DEVICE_TEXT];
+    snprintf(device, sizeof device, "%.240s (%.240s)", info->name, info->driver);
+    if (resume_dir && data != t->state.data)
+        vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s was trained on another text so far; its curves mix the two", resume_dir);
+    if (resume_dir && strcmp(device, t->state.device) != 0)
+        vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s ran on %s so far, now on %s: not the same bits as without the change",
+                resume_dir, t->state.device, device);
+    t->state.data = data;
+    memcpy(t->state.device, device, sizeof device);
 }
 
 enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct vkmoe_trainer_desc *desc,
@@ -91,13 +108,15 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
         return status;
     t->data = desc->data;
     t->state = state;
-    t->submitted = state.step;
+    t->submitted = t->pes_step = state.step;
+    note_origin(t, desc->resume_dir);
     if ((status = check_memory(log, t)) || (status = vkm_trainer_commit(t)))
         goto fail;
     if (!desc->resume_dir)
-        status = vkm_params_init(ctx, &t->net->params, &model, train.seed);
-    else if (!(status = vkm_params_clear(ctx, &t->net->params)))
-        status = vkm_weights_load(t->net, desc->resume_dir, &state);
+        status = vkm_params_init(ctx, &t->net->params, &t->model, train.router_init, train.seed);
+    else if (!(status = vkm_params_clear(ctx, &t->net->params)) &&
+             !(status = vkm_weights_load(t->net, desc->resume_dir, &state)))
+        status = vkm_probe_change(t->probe, t->data, VKM_SPLIT_VALID, NULL); /* what the next validation compares with */
     if (status)
         goto fail;
     if ((status = open_run(t, desc->resume_dir ? desc->resume_dir : desc->run_dir)))
@@ -128,6 +147,11 @@ static void measure_rate(struct vkmoe_trainer *t)
     t->rate_time = now;
 }
 
+static bool is_log_step(const struct vkmoe_trainer *t, uint64_t step)
+{
+    return t->metrics && (step % t->train.log_every == 0 || step == t->train.steps);
+}
+
 /* Waits for step `step` and makes it the last report. */
 static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
 {
@@ -139,22 +163,29 @@ static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
     struct step_stats stats;
     const char *report = t->report[slot].host;
     memcpy(&stats, report, sizeof stats);
-    memcpy(t->expert_tokens, report + sizeof stats, t->report[slot].bytes - sizeof stats);
+    uint64_t counts = vkm_trainer_counts_at(t);
+    memcpy(t->expert_tokens, report + counts, t->report[slot].bytes - counts);
 
+    const float layers = (float)t->model.layers;
     t->state.step = step;
     t->state.tokens += step_tokens(t);
     t->state.skipped += stats.skip;
     t->last = (struct vkmoe_step_report){
         .step = step, .tokens = t->state.tokens, .loss = stats.loss,
-        .balance_loss = stats.balance / (float)t->model.layers,
+        .simbal_loss = stats.simbal / layers, .lbl_loss = stats.lbl / layers,
+        .router_z_loss = t->train.balance.router_z * stats.router_z / (layers * (float)step_tokens(t)),
         .z_loss = stats.z_loss, .grad_norm = stats.grad_norm,
         .lr = (float)vkm_schedule_lr(t->train.lr, step, t->train.warmup, t->train.steps), .skipped = stats.skip != 0,
         .skipped_total = t->state.skipped,
         .tokens_per_second = t->period > 0 ? (double)step_tokens(t) / t->period : 0, .layers = t->model.layers,
         .experts = t->model.experts, .expert_tokens = t->expert_tokens};
-    if (t->metrics && (step % t->train.log_every == 0 || step == t->train.steps))
-        return vkm_metrics_step(t->metrics, &t->last);
-    return VKMOE_OK;
+    if (!is_log_step(t, step))
+        return VKMOE_OK;
+    vkm_layer_sums_clear(t->sums);
+    vkm_layer_sums_add(t->sums, (const struct router_stats *)(report + vkm_trainer_routers_at()), t->expert_tokens,
+                       (uint64_t)t->net->B * t->train.accum);
+    t->last.metrics = vkm_layer_sums_metrics(t->sums);
+    return vkm_metrics_step(t->metrics, &t->last);
 }
 
 /* Collects steps until `behind` are still on the device. */
@@ -174,7 +205,11 @@ static enum vkmoe_status submit_micro(struct vkmoe_trainer *t, uint64_t number)
         return status;
     vkm_data_sample(t->data, t->train.seed, number * t->net->B, t->net->B, t->model.seq, t->tok[slot].host,
                     t->target[slot].host);
-    return vkm_rec_submit(t->micro[slot], &t->micro_ticket[slot]);
+    if ((status = vkm_rec_submit(t->micro[slot], &t->micro_ticket[slot])) || !is_log_step(t, t->submitted + 1))
+        return status;
+    if ((status = vkm_wait(t->ctx, t->measure_ticket[slot])))
+        return status;
+    return vkm_rec_submit(t->measure[slot], &t->measure_ticket[slot]);
 }
 
 enum vkmoe_status vkmoe_trainer_step(struct vkmoe_trainer *t, struct vkmoe_step_report *report)
@@ -208,18 +243,36 @@ enum vkmoe_status vkmoe_trainer_finish(struct vkmoe_trainer *t, struct vkmoe_ste
     return status;
 }
 
-enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *t, uint64_t max_tokens, double *loss)
+/* Whether a validation now measures PES. */
+static bool pes_is_due(const struct vkmoe_trainer *t)
 {
-    uint64_t count;
-    *loss = NAN;
+    uint64_t step = t->state.step;
+    return t->train.pes_tokens && (t->train.pes_every == 0 || step >= t->train.steps || step - t->pes_step >= t->train.pes_every);
+}
+
+enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *t, uint64_t max_tokens, struct vkmoe_validation *out)
+{
+    double sum;
+    *out = (struct vkmoe_validation){.loss = NAN};
     enum vkmoe_status status = collect_until(t, 0);
     if (!status)
-        status = vkm_evaluator_run(t->evaluator, t->data, VKM_SPLIT_VALID, max_tokens, loss, &count);
+        status = vkm_evaluator_run(t->evaluator, t->data, VKM_SPLIT_VALID, max_tokens, t->sums, &sum, &out->tokens);
     if (status)
         return status;
-    *loss /= (double)count;
+    struct vkmoe_layer_metrics *metrics = vkm_layer_sums_metrics(t->sums);
+    t->last.metrics = NULL;
+    if ((status = vkm_probe_change(t->probe, t->data, VKM_SPLIT_VALID, metrics)))
+        return status;
+    if (pes_is_due(t)) {
+        if ((status = vkm_probe_pes(t->probe, t->data, VKM_SPLIT_VALID, t->train.pes_tokens, metrics)))
+            return status;
+        t->pes_step = t->state.step;
+    }
+    out->loss = sum / (double)out->tokens;
+    out->layers = t->model.layers;
+    out->metrics = metrics;
     t->rate_time = 0;
-    return t->metrics ? vkm_metrics_validation(t->metrics, t->state.step, t->state.tokens, *loss, count) : VKMOE_OK;
+    return t->metrics ? vkm_metrics_validation(t->metrics, t->state.step, t->state.tokens, out) : VKMOE_OK;
 }
 
 enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *t)

@@ -4,6 +4,7 @@
 
 #include "train/evaluator.h"
 #include "train/metrics.h"
+#include "train/probe.h"
 #include "train/trainer_json.h"
 
 struct vkmoe_trainer {
@@ -16,16 +17,20 @@ struct vkmoe_trainer {
 
     struct vkm_net *net;
     struct vkm_evaluator *evaluator;
+    struct vkm_probe *probe;
+    struct vkm_layer_sums *sums;        /* of the last step measured, or the last validation */
+    uint64_t pes_step;                  /* step at which PES was measured last */
     struct vkm_arena *upload, *device, *readback;
     struct vkm_buf tok[VKM_SLOTS], target[VKM_SLOTS]; /* [T] u32 of a micro-batch */
     struct vkm_buf control[VKM_SLOTS];  /* struct step_control */
-    struct vkm_buf stats;               /* struct step_stats, then expert_tokens [L,E] u32 */
+    struct vkm_buf stats;               /* struct step_stats, struct router_stats [L], expert_tokens [L,E] u32 */
     struct vkm_buf report[VKM_SLOTS];   /* copy of stats as a step left it */
     struct vkm_buf partials;            /* of the gradient's norm */
 
     struct vkm_rec *micro[VKM_SLOTS];   /* forward and backward of a micro-batch */
+    struct vkm_rec *measure[VKM_SLOTS]; /* how it was routed: after each micro-batch of a log step */
     struct vkm_rec *update[VKM_SLOTS];  /* balance of the weights, norm, AdamW, report */
-    uint64_t micro_ticket[VKM_SLOTS], update_ticket[VKM_SLOTS];
+    uint64_t micro_ticket[VKM_SLOTS], measure_ticket[VKM_SLOTS], update_ticket[VKM_SLOTS];
 
     struct vkm_run_state state;         /* of the newest step collected */
     uint64_t submitted;                 /* steps handed over */
@@ -34,6 +39,16 @@ struct vkmoe_trainer {
     double period;                      /* seconds of a step, smoothed; 0: none yet */
     double rate_time;                   /* when the last step was collected; 0: something else ran since */
 };
+
+/* Where the parts of stats and of a report begin. */
+static inline uint64_t vkm_trainer_routers_at(void)
+{
+    return sizeof(struct step_stats);
+}
+static inline uint64_t vkm_trainer_counts_at(const struct vkmoe_trainer *trainer)
+{
+    return sizeof(struct step_stats) + trainer->model.layers * sizeof(struct router_stats);
+}
 
 /* Plans a trainer: sizes are known, nothing is allocated on the device. model and train have been checked. */
 enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,

@@ -11,18 +11,41 @@
 #include "base/json.h"
 #include "nn/config.h"
 
-enum { FORMAT = 1 };
+enum { FORMAT = 2 };
 
 /* One table for both directions. */
-enum kind { COUNT32, COUNT63, SEED, REAL, FLAG, BALANCE };
+enum kind { COUNT32, COUNT63, DIGITS, REAL, FLAG, ENUM, DEVICE };
 
 struct field {
     const char *name;
     enum kind kind;
     size_t offset;
+    const char *const *names;       /* ENUM: of its values from 0 on, NULL-terminated */
+    const char *choices;            /* ENUM: the same for a message */
 };
 
-#define FIELD(type, name, kind) {#name, kind, offsetof(struct type, name)}
+#define MEMBER(type, name, member, kind) {name, kind, offsetof(struct type, member), NULL, NULL}
+#define FIELD(type, name, kind) MEMBER(type, #name, name, kind)
+#define ENUMERATION(type, name, member, table) {name, ENUM, offsetof(struct type, member), table##_names, table##_choices}
+
+static const char *const gate_names[] = {[VKMOE_GATE_SOFTMAX] = "softmax", [VKMOE_GATE_SIGMOID] = "sigmoid", NULL};
+static const char gate_choices[] = "\"softmax\" or \"sigmoid\"";
+static const char *const scope_names[] = {
+    [VKMOE_LBL_SEQUENCE] = "sequence", [VKMOE_LBL_MICRO_BATCH] = "micro-batch", [VKMOE_LBL_GLOBAL_BATCH] = "global", NULL,
+};
+static const char scope_choices[] = "\"sequence\", \"micro-batch\" or \"global\"";
+static const char *const init_names[] = {
+    [VKMOE_ROUTER_ORTHOGONAL] = "orthogonal",
+    [VKMOE_ROUTER_NORMAL] = "normal",
+    [VKMOE_ROUTER_UNIT] = "unit",
+    [VKMOE_ROUTER_ORTHOGONAL_SMALL] = "orthogonal-small",
+    NULL,
+};
+static const char init_choices[] = "\"orthogonal\", \"normal\", \"unit\" or \"orthogonal-small\"";
+/* What stands in an ENUM's field. */
+_Static_assert(sizeof(enum vkmoe_gate) == sizeof(unsigned) && sizeof(enum vkmoe_lbl_scope) == sizeof(unsigned) &&
+               sizeof(enum vkmoe_router_init) == sizeof(unsigned), "enumerations are as wide as unsigned");
+
 static const struct field model_fields[] = {
     FIELD(vkmoe_model_config, layers, COUNT32),
     FIELD(vkmoe_model_config, d_model, COUNT32),
@@ -35,9 +58,12 @@ static const struct field model_fields[] = {
     FIELD(vkmoe_model_config, rope_theta, REAL),
     FIELD(vkmoe_model_config, norm_eps, REAL),
     FIELD(vkmoe_model_config, norm_topk, FLAG),
+    ENUMERATION(vkmoe_model_config, "gate", gate, gate),
+    FIELD(vkmoe_model_config, d_shared, COUNT32),
+    FIELD(vkmoe_model_config, router_bias, FLAG),
 };
 static const struct field train_fields[] = {
-    FIELD(vkmoe_train_config, seed, SEED),
+    FIELD(vkmoe_train_config, seed, DIGITS),
     FIELD(vkmoe_train_config, steps, COUNT32),
     FIELD(vkmoe_train_config, batch, COUNT32),
     FIELD(vkmoe_train_config, accum, COUNT32),
@@ -48,35 +74,39 @@ static const struct field train_fields[] = {
     FIELD(vkmoe_train_config, eps, REAL),
     FIELD(vkmoe_train_config, weight_decay, REAL),
     FIELD(vkmoe_train_config, clip, REAL),
-    FIELD(vkmoe_train_config, balance, BALANCE),
-    FIELD(vkmoe_train_config, balance_coef, REAL),
+    MEMBER(vkmoe_train_config, "simbal", balance.simbal, REAL),
+    MEMBER(vkmoe_train_config, "lbl", balance.lbl, REAL),
+    MEMBER(vkmoe_train_config, "lossfree", balance.lossfree, REAL),
+    MEMBER(vkmoe_train_config, "router_z", balance.router_z, REAL),
+    ENUMERATION(vkmoe_train_config, "lbl_scope", balance.lbl_scope, scope),
+    MEMBER(vkmoe_train_config, "lbl_full", balance.lbl_full, FLAG),
+    ENUMERATION(vkmoe_train_config, "router_init", router_init, init),
     FIELD(vkmoe_train_config, z_loss, REAL),
     FIELD(vkmoe_train_config, log_every, COUNT32),
     FIELD(vkmoe_train_config, eval_every, COUNT32),
     FIELD(vkmoe_train_config, save_every, COUNT32),
+    FIELD(vkmoe_train_config, pes_tokens, COUNT32),
+    FIELD(vkmoe_train_config, pes_every, COUNT32),
+    FIELD(vkmoe_train_config, tensorboard, FLAG),
 };
 static const struct field state_fields[] = {
     FIELD(vkm_run_state, step, COUNT63),
     FIELD(vkm_run_state, tokens, COUNT63),
     FIELD(vkm_run_state, skipped, COUNT63),
+    FIELD(vkm_run_state, data, DIGITS),
+    FIELD(vkm_run_state, device, DEVICE),
 };
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-static const char *const balance_names[] = {
-    [VKMOE_BALANCE_SIMBAL] = "simbal",
-    [VKMOE_BALANCE_LBL] = "lbl",
-    [VKMOE_BALANCE_NONE] = "none",
-};
-
 /* jansson's integers end at 2^63 - 1, so all 64 bits are written as a string of decimal digits. */
-static json_t *write_seed(uint64_t value)
+static json_t *write_digits(uint64_t value)
 {
     char text[24];
     snprintf(text, sizeof text, "%" PRIu64, value);
     return json_string(text);
 }
 
-static uint64_t read_seed(struct vkm_json *in, const char *key)
+static uint64_t read_digits(struct vkm_json *in, const char *key)
 {
     const char *text = vkm_json_string(in, key);
     char *end = NULL;
@@ -89,15 +119,44 @@ static uint64_t read_seed(struct vkm_json *in, const char *key)
     return value;
 }
 
-static enum vkmoe_balance read_balance(struct vkm_json *in, const char *key)
+static json_t *write_enum(const void *at, const struct field *field)
+{
+    unsigned value;
+    memcpy(&value, at, sizeof value);
+    return json_string(field->names[value]);
+}
+
+static void read_enum(struct vkm_json *in, void *at, const struct field *field)
+{
+    const char *text = vkm_json_string(in, field->name);
+    unsigned value = 0;
+    while (text && field->names[value] && strcmp(text, field->names[value]) != 0)
+        value++;
+    bool found = text && field->names[value];
+    vkm_json_require(in, found, field->name, field->choices);
+    value = found ? value : 0;
+    memcpy(at, &value, sizeof value);
+}
+
+/* Drivers word their names as they like, and a long one has been cut: what is not UTF-8 becomes ASCII. */
+static json_t *write_device(const char *device)
+{
+    char ascii[VKM_DEVICE_TEXT];
+    json_t *value = json_string(device);
+    if (value)
+        return value;
+    size_t length = strlen(device);
+    for (size_t i = 0; i <= length; i++)
+        ascii[i] = (unsigned char)device[i] < 0x80 ? device[i] : '?';
+    return json_string(ascii);
+}
+
+static void read_device(struct vkm_json *in, const char *key, char *device)
 {
     const char *text = vkm_json_string(in, key);
-    for (size_t i = 0; text && i < COUNT(balance_names); i++) {
-        if (strcmp(text, balance_names[i]) == 0)
-            return (enum vkmoe_balance)i;
-    }
-    vkm_json_require(in, false, key, "\"simbal\", \"lbl\" or \"none\"");
-    return VKMOE_BALANCE_SIMBAL;
+    bool fits = text && strlen(text) < VKM_DEVICE_TEXT;
+    vkm_json_require(in, fits, key, "a string of at most 511 bytes");
+    strcpy(device, fits ? text : "");
 }
 
 static json_t *write_fields(const void *from, const struct field *fields, size_t count)
@@ -110,10 +169,11 @@ static json_t *write_fields(const void *from, const struct field *fields, size_t
         switch (fields[i].kind) {
         case COUNT32: value = json_integer((json_int_t)*(const uint32_t *)at); break;
         case COUNT63: value = json_integer((json_int_t)*(const uint64_t *)at); break;
-        case SEED: value = write_seed(*(const uint64_t *)at); break;
+        case DIGITS: value = write_digits(*(const uint64_t *)at); break;
         case REAL: value = vkm_json_float(*(const float *)at); break;
         case FLAG: value = json_boolean(*(const bool *)at); break;
-        case BALANCE: value = json_string(balance_names[*(const enum vkmoe_balance *)at]); break;
+        case ENUM: value = write_enum(at, &fields[i]); break;
+        case DEVICE: value = write_device(at); break;
         }
         failed = json_object_set_new(object, fields[i].name, value);
     }
@@ -131,10 +191,11 @@ static void read_fields(struct vkm_json *in, void *to, const struct field *field
         switch (fields[i].kind) {
         case COUNT32: *(uint32_t *)at = (uint32_t)vkm_json_uint(in, name, 0, UINT32_MAX); break;
         case COUNT63: *(uint64_t *)at = vkm_json_uint(in, name, 0, INT64_MAX); break;
-        case SEED: *(uint64_t *)at = read_seed(in, name); break;
+        case DIGITS: *(uint64_t *)at = read_digits(in, name); break;
         case REAL: *(float *)at = (float)vkm_json_real(in, name, 0, FLT_MAX); break;
         case FLAG: *(bool *)at = vkm_json_bool(in, name); break;
-        case BALANCE: *(enum vkmoe_balance *)at = read_balance(in, name); break;
+        case ENUM: read_enum(in, at, &fields[i]); break;
+        case DEVICE: read_device(in, name, at); break;
         }
     }
 }
@@ -167,13 +228,20 @@ static enum vkmoe_status parse(struct vkm_json *in, struct vkmoe_model_config *m
     if (in->status == VKMOE_OK && format > FORMAT)
         return vkm_fail(in->log, VKMOE_ERROR_FORMAT, "%s: written by a newer vkmoe (format %" PRIu64 "); use that one",
                         in->path, format);
+    if (in->status == VKMOE_OK && format < FORMAT)
+        return vkm_fail(in->log, VKMOE_ERROR_FORMAT,
+                        "%s: written by an older vkmoe (format %" PRIu64 "), whose runs this one cannot go on with; "
+                        "train anew", in->path, format);
     read_fields(in, state, state_fields, COUNT(state_fields));
     const json_t *root = in->object;
     if ((in->object = vkm_json_object(in, "model")))
         read_fields(in, model, model_fields, COUNT(model_fields));
     in->object = root;
-    if ((in->object = vkm_json_object(in, "train")))
+    if ((in->object = vkm_json_object(in, "train"))) {
         read_fields(in, train, train_fields, COUNT(train_fields));
+        vkm_json_require(in, model->router_bias || !(train->balance.lossfree > 0), "lossfree",
+                         "0: the model has no \"router_bias\"");
+    }
     if (in->status == VKMOE_OK && vkm_config_check(&prefixed, model, train) != VKMOE_OK)
         return VKMOE_ERROR_FORMAT;
     return in->status;

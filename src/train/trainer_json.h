@@ -4,11 +4,15 @@
 
 #include "base/log.h"
 
-/* How far a run is. */
+enum { VKM_DEVICE_TEXT = 512 };
+
+/* How far a run is, and on what. */
 struct vkm_run_state {
     uint64_t step;                  /* optimizer steps done, skipped ones included */
     uint64_t tokens;                /* seen in training */
     uint64_t skipped;               /* steps that left the weights unchanged */
+    uint64_t data;                  /* vkm_data_fingerprint of the text */
+    char device[VKM_DEVICE_TEXT];   /* "name (driver)" */
 };
 
 /* Writes dir/trainer.json. Every float reads back as the same float. ERROR_IO, ERROR_MEMORY. */

@@ -1,4 +1,4 @@
-#include "train.h"
+#include "print.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -28,9 +28,17 @@ void print_model(const struct vkmoe_model_config *model, const struct vkmoe_trai
 {
     char a[16], b[16], c[16], d[16], e[16];
     const uint32_t accum = train->accum > 0 ? train->accum : 1;
-    printf("model       %" PRIu32 " layers of width %" PRIu32 ", %" PRIu32 " heads, %" PRIu32 " experts of width %"
-           PRIu32 ", %" PRIu32 " active\n", model->layers, model->d_model, model->heads, model->experts,
-           model->d_expert, model->top_k);
+    char balance[VKMOE_BALANCE_TEXT];
+    printf("model       %" PRIu32 " layers of width %" PRIu32 ", %" PRIu32 " heads, ", model->layers, model->d_model,
+           model->heads);
+    if (model->experts == 1)
+        printf("dense: one expert of width %" PRIu32, model->d_expert);
+    else
+        printf("%" PRIu32 " experts of width %" PRIu32 ", %" PRIu32 " active", model->experts, model->d_expert,
+               model->top_k);
+    if (model->d_shared > 0)
+        printf(", one of width %" PRIu32 " shared", model->d_shared);
+    printf("; balance %s\n", vkmoe_balance_format(&train->balance, balance));
     printf("parameters  %s in all, %s active for a token\n", format_count(a, (double)estimate->params_total),
            format_count(b, (double)estimate->params_active));
     printf("step        %" PRIu32 " x %" PRIu32 " contexts of %" PRIu32 " tokens; %" PRIu32 " steps\n", accum,
@@ -57,30 +65,43 @@ static double load_spread(const struct vkmoe_step_report *report)
     return report->layers > 0 ? sum / report->layers : 1.0;
 }
 
-static void format_step(char line[192], const struct progress *p, const struct vkmoe_step_report *report)
+uint64_t dead_experts(const struct vkmoe_step_report *report)
 {
-    char speed[16], left[16], validation[32] = "";
-    const double done = (double)(report->step - p->first_step), elapsed = clock_seconds() - p->started;
-    const double to_go = report->step < p->steps ? (double)(p->steps - report->step) : 0.0;
-    if (!isnan(p->validation))
-        snprintf(validation, sizeof validation, "  validation %.4f", p->validation);
-    snprintf(line, 192, "step %" PRIu64 "/%" PRIu64 "  %s tokens/s  loss %.4f%s  load max/mean %.2f  %s left",
-             report->step, p->steps, format_count(speed, report->tokens_per_second), report->loss, validation,
-             load_spread(report), format_seconds(left, done > 0.0 ? elapsed / done * to_go : 0.0));
+    uint64_t dead = 0;
+    for (size_t i = 0; i < (size_t)report->layers * report->experts; i++)
+        dead += report->expert_tokens[i] == 0;
+    return dead;
 }
 
-void print_live(const struct progress *p, const struct vkmoe_step_report *report)
+static void format_step(char line[192], const struct progress *p, const struct vkmoe_step_report *report)
+{
+    char speed[16], left[16], validation[32] = "", dead[32] = "";
+    const double done = (double)(report->step - p->first_step), elapsed = clock_seconds() - p->started;
+    const double to_go = report->step < p->steps ? (double)(p->steps - report->step) : 0.0;
+    const uint64_t idle = dead_experts(report);
+    if (!isnan(p->validation))
+        snprintf(validation, sizeof validation, "  validation %.4f", p->validation);
+    if (idle > 0)
+        snprintf(dead, sizeof dead, "  dead %" PRIu64, idle);
+    snprintf(line, 192, "step %" PRIu64 "/%" PRIu64 "  %s tokens/s  loss %.4f%s  load max/mean %.2f%s  %s left",
+             report->step, p->steps, format_count(speed, report->tokens_per_second), report->loss, validation,
+             load_spread(report), dead, format_seconds(left, done > 0.0 ? elapsed / done * to_go : 0.0));
+}
+
+static void show_live(void *user, const struct progress *p, const struct vkmoe_step_report *report)
 {
     char line[192];
+    (void)user;
     if (p->quiet || !p->terminal || report->step == 0)
         return;
     format_step(line, p, report);
     live_show(line);
 }
 
-void print_step(const struct progress *p, const struct vkmoe_step_report *report)
+static void show_line(void *user, const struct progress *p, const struct vkmoe_step_report *report)
 {
     char line[192];
+    (void)user;
     if (p->quiet || report->step == 0)
         return;
     format_step(line, p, report);
@@ -89,9 +110,16 @@ void print_step(const struct progress *p, const struct vkmoe_step_report *report
     fflush(stdout);
 }
 
-static void print_load(const struct progress *p, const struct vkmoe_step_report *report)
+const struct run_output train_output = { .live = show_live, .line = show_line };
+
+const char *bar(double eighths)
 {
     static const char bars[][4] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
+    return bars[(size_t)fmin(fmax(eighths + 0.5, 1.0), 8.0) - 1];
+}
+
+static void print_load(const struct progress *p, const struct vkmoe_step_report *report)
+{
     printf("load of the experts over the last %" PRIu64 " steps, a bar each; half height is an even share\n",
            p->load_steps);
     for (uint32_t l = 0; l < report->layers; l++) {
@@ -104,12 +132,20 @@ static void print_load(const struct progress *p, const struct vkmoe_step_report 
         }
         const double mean = total > 0.0 ? total / report->experts : 1.0;
         printf("  layer %-3" PRIu32 " ", l);
-        for (uint32_t e = 0; e < report->experts; e++) {
-            const double eighths = fmin(fmax((double)rows[e] / mean * 4.0 + 0.5, 1.0), 8.0);
-            fputs(bars[(size_t)eighths - 1], stdout);
-        }
+        for (uint32_t e = 0; e < report->experts; e++)
+            fputs(bar((double)rows[e] / mean * 4.0), stdout);
         printf("  least %.2f, most %.2f of an even share\n", least / mean, most / mean);
     }
+}
+
+static void print_routers(const struct router_summary *routers, const struct vkmoe_step_report *report)
+{
+    printf("routers     entropy %.3f of at most %.3f nats, a sequence uses %.0f%% of the experts, %" PRIu64 " of %" PRIu64
+           " dead", routers->entropy, log((double)report->experts), 100.0 * routers->seu, routers->dead,
+           (uint64_t)report->layers * report->experts);
+    if (!isnan(routers->pes))
+        printf(", least similarity of experts %.4f", routers->pes);
+    putchar('\n');
 }
 
 void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir)
@@ -128,8 +164,11 @@ void print_summary(const struct progress *p, const struct vkmoe_step_report *rep
            exp(p->validation), p->validation / log(2.0));
     printf("time        %s for %" PRIu64 " steps\n", format_seconds(time, clock_seconds() - p->started),
            p->steps - p->first_step);
-    if (p->load_steps > 0)
-        print_load(p, report);
+    if (report->experts > 1) {
+        print_routers(&p->routers, report);
+        if (p->load_steps > 0)
+            print_load(p, report);
+    }
     fputs("model       ", stdout);
     print_quoted(dir);
     fputs("\nsample      ", stdout);

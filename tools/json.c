@@ -1,0 +1,32 @@
+#include "json.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common.h"
+#include "files.h"
+
+json_t *json_number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+double json_member(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+bool json_save(const char *dir, const char *name, const json_t *root)
+{
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (!text) {
+        message("out of memory");
+        return false;
+    }
+    const bool saved = outputs_write(dir, &(struct output){
+        .name = name, .parts = { { text, strlen(text) }, { "\n", 1 } } }, 1);
+    free(text);
+    return saved;
+}

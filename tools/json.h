@@ -1,0 +1,17 @@
+/* What the subcommands need of JSON beyond jansson. */
+#ifndef VKMOE_TOOLS_JSON_H
+#define VKMOE_TOOLS_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+/* A real, or null where value is not finite. */
+json_t *json_number(double value);
+
+/* A member's value, or NAN where it is not there or null. */
+double json_member(const json_t *object, const char *key);
+
+/* Writes root into dir whole or not at all. false after a message. root may be NULL: no memory was left to make it. */
+bool json_save(const char *dir, const char *name, const json_t *root);
+
+#endif
