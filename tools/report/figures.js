@@ -44,7 +44,7 @@ function lossFigure() {
   const options = { xLabel: "tokens", xFormat: x => count(x), names: true, title: tokensText,
     label: `Loss over tokens. At the end: ${endsOf(series)}.` };
   const reference = { value: data.baseline.loss, text: `final loss of ${baseline.name}`, end: false };
-  const whole = titled(logged ? "Training loss" : "Validation loss", "nats per token", linePlot(series, options));
+  const whole = titled(logged ? "Training loss" : "Validation loss", "nats per token", linePlot(series, { ...options, xLog: true, xLabel: "tokens, logarithmic" }));
   const late = titled("The second half, enlarged", "nats per token", linePlot(series, { ...options, from: most / 2,
     references: methods.length > 1 ? [reference] : [] }));
   return figure("Lower is better; a gap between lines is worth trusting where it is wider than the bands (one standard deviation over seeds; thin lines are seeds).",
@@ -60,7 +60,7 @@ function bars(rows, options) {
     const x = linear([0, Math.max(1e-9, reference || 0, ...list.map(r => (r.value || 0) + (r.sd || 0)), ...list.flatMap(r => r.dots || [])) * 1.02], [left, width - right]);
     const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
       "aria-label": options.label + " " + rows.map(r => `${r.method.name}: ${r.text}`).join("; ") });
-    const bottom = height - 30;
+    const bottom = height - 30, groups = [];
     for (const t of x.ticks(narrow ? 3 : 6))
       node.append(svg("line", { x1: x(t), x2: x(t), y1: 0, y2: bottom, stroke: "var(--grid)" }),
         svg("text", { x: x(t), y: bottom + 16, "text-anchor": t === 0 ? "start" : "middle" }, count(t)));
@@ -75,14 +75,15 @@ function bars(rows, options) {
         for (const dot of (r.dots || []).filter(known))
           group.append(svg("circle", { cx: x(dot), cy: middle, r: 2.6, fill: "var(--paper)", stroke: "var(--ink)" }));
       }
-      group.append(svg("text", narrow ? { x: width - right, y: top - 6, "text-anchor": "end" }
-        : { x: Math.max(left, known(r.value) ? x(Math.max(r.value + (r.sd || 0), ...(r.dots || []).filter(known))) : left) + 9, y: middle + 4 }, r.text));
+      group.append(svg("text", narrow ? { class: "halo", x: width - right, y: top - 6, "text-anchor": "end" }
+        : { class: "halo", x: Math.max(left, known(r.value) ? x(Math.max(r.value + (r.sd || 0), ...(r.dots || []).filter(known))) : left) + 9, y: middle + 4 }, r.text));
       group.addEventListener("pointermove", e => showTip(e.clientX, e.clientY, options.tip, [[r.method.color, r.method.name, r.tip || r.text]]));
       group.addEventListener("pointerleave", hideTip);
-      node.append(group);
+      groups.push(group);
     });
     if (known(reference))
       node.append(svg("line", { x1: x(reference), x2: x(reference), y1: 0, y2: bottom, stroke: "var(--ink)", "stroke-dasharray": "2 3" }));
+    node.append(...groups);
     node.append(svg("text", { x: width - right, y: bottom + 29, "text-anchor": "end" }, options.xLabel));
     return node;
   });
@@ -170,7 +171,7 @@ function loadFigure() {
     el("span", { class: "scale" }, "¼", el("i", { style: "background:linear-gradient(90deg,var(--cold),var(--even),var(--warm))" }), "4× an even share", el("b", {}), "no token"));
   draw();
   drawings.push(draw);
-  return figure("Each row of a strip is an expert. Pale everywhere is balance; a strip that turns dark is an expert that has stopped being used, a warm one serves more than its share.", controls, panels);
+  return figure("Each row of a strip is an expert: blue ones serve less than an even share, orange ones more, black ones nothing any more. The fewer colours, the better the balance.", controls, panels);
 }
 
 // Points with whiskers for each layer: sd over seeds, or a single run's standard error over tokens.
@@ -208,7 +209,7 @@ function pesFigure() {
 
 function timeFigure() {
   const metrics = [["entropy", "Router entropy", "nats, all experts"], ["entropy_topk", "Entropy of the active experts", "nats"],
-    ["changed", "Tokens routed otherwise than before", "share, since the last validation"], ["used", "Unique experts used", "mean over layers"],
+    ["changed", "Tokens rerouted", "share, since the last validation"], ["used", "Unique experts used", "mean over layers"],
     ["load_max", "Busiest expert", "load over an even share"], ["seu", "Experts used by a sequence", "share of all"]];
   const plots = metrics.map(([key, heading, unit]) => {
     const series = curves(routed, key).map(dense);
@@ -237,7 +238,7 @@ function cutSeries(kind, at, key) {
 function pruneFigure() {
   const perplexity = cutSeries("prune", "below", "perplexity"), active = cutSeries("prune", "below", "active_experts");
   if (!perplexity.length) return null;
-  const options = { xLabel: "threshold τ", markers: true, height: 250, title: x => `gate weights below ${x} dropped` };
+  const options = { xLabel: "threshold τ", xTicks: [...new Set(perplexity.flatMap(s => s.x))], xFormat: String, markers: true, height: 250, title: x => `gate weights below ${x} dropped` };
   return figure("Experts whose gate weight is below τ are not computed. A router with clear preferences gives up experts (right) for little perplexity (left).",
     el("div", { class: "grid", style: "--cell:440px" },
       titled("Perplexity", "", linePlot(perplexity, { ...options, names: true, label: `Perplexity over the pruning threshold. At the largest: ${endsOf(perplexity)}.` })),
@@ -248,7 +249,7 @@ function dropFigure() {
   const series = cutSeries("drop_top", "n", "loss");
   if (!series.length) return null;
   return figure("Each token passes over its n best experts. The steeper the rise, the less its other experts can stand in for them: the more each one has specialised.",
-    linePlot(series, { xLabel: "best experts passed over", markers: true, names: true, height: 260, title: x => `${x} best passed over`,
+    linePlot(series, { xLabel: "best experts passed over", xTicks: [...new Set(series.flatMap(s => s.x))], xFormat: String, markers: true, names: true, height: 260, title: x => `${x} best passed over`,
       label: `Loss when the best experts are dropped. At the end: ${endsOf(series)}.` }));
 }
 

@@ -20,7 +20,7 @@ function responsive(draw) {
   const again = () => { if (width > 0) box.replaceChildren(draw(width)); };
   new ResizeObserver(entries => {
     const now = Math.round(entries[0].contentRect.width);
-    if (now !== width) { width = now; again(); }
+    if (now !== width) { width = now; requestAnimationFrame(again); } /* drawing here would resize while sizes are told */
   }).observe(box);
   drawings.push(again);
   return box;
@@ -90,8 +90,8 @@ function frame(width, height, options) {
   const top = 8, bottom = height - 34;
   const y = (yLog ? logarithmic : linear)([low, high], [bottom, top]);
   const yTicks = y.ticks(height > 240 ? 6 : 4), yTexts = options.yFormat ? yTicks.map(options.yFormat) : tickText(yTicks);
-  const left = Math.max(26, Math.max(...yTexts.map(t => t.length)) * 7 + 8);
-  const x = linear(xs, [left, width - right]);
+  const left = Math.max(26, Math.max(...yTexts.map(t => t.length)) * 7.3 + 9);
+  const x = (options.xLog ? logarithmic : linear)(xs, [left, width - right]);
   const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": options.label, tabindex: 0 });
   yTicks.forEach((t, i) => node.append(
     svg("line", { x1: left, x2: width - right, y1: y(t), y2: y(t), stroke: "var(--grid)" }),
@@ -126,7 +126,7 @@ const extent = (values, fallback = [0, 1]) => {
 function linePlot(series, options) {
   return responsive(width => {
     const visible = series.filter(s => !state.hidden.has(s.method.index));
-    const from = options.from === undefined ? -Infinity : options.from;
+    const from = options.from !== undefined ? options.from : options.xLog ? Number.MIN_VALUE : -Infinity;
     const within = (s, each) => s.x.flatMap((x, i) => x >= from && known(s.y[i]) ? each(s.y[i], s.sd && known(s.sd[i]) ? s.sd[i] : 0) : []);
     const floor = options.yLog ? v => v > 0 : () => true;
     const values = visible.flatMap(s => [...within(s, (y, sd) => [y - sd, y + sd]), ...(s.seeds || []).flatMap(one => within(one, y => [y]))]);
@@ -142,18 +142,18 @@ function linePlot(series, options) {
     f.node.append(area);
     for (const r of references)
       f.node.append(svg("line", { x1: f.left, x2: f.right, y1: f.y(r.value), y2: f.y(r.value), stroke: r.color || "var(--soft)", "stroke-dasharray": "1 4", "stroke-linecap": "round", "stroke-width": 1.5 }),
-        svg("text", { x: r.end === false ? f.left + 4 : f.right - 2, y: f.y(r.value) - 5, "text-anchor": r.end === false ? "start" : "end" }, r.text));
+        svg("text", { class: "halo", x: r.end === false ? f.left + 4 : f.right - 2, y: f.y(r.value) - 5, "text-anchor": r.end === false ? "start" : "end" }, r.text));
     const ends = [];
     for (const s of visible) {
       const group = svg("g", { "data-m": s.method.index, fill: "none", stroke: s.method.color, "stroke-linejoin": "round" });
-      const at = s.x.map((x, i) => [f.x(x), known(s.y[i]) ? f.y(s.y[i]) : NaN]);
+      const at = s.x.map((x, i) => [f.x(x), known(s.y[i]) && !(options.xLog && x < from) ? f.y(s.y[i]) : NaN]);
       if (s.sd && s.sd.some(known)) {
-        const usable = s.x.map((x, i) => i).filter(i => known(s.y[i]) && known(s.sd[i]));
+        const usable = s.x.map((x, i) => i).filter(i => known(s.y[i]) && known(s.sd[i]) && !(options.xLog && s.x[i] < from));
         const edge = (list, sign) => list.map(i => `${f.x(s.x[i]).toFixed(1)} ${f.y(s.y[i] + sign * s.sd[i]).toFixed(1)}`);
         group.append(svg("path", { d: `M${[...edge(usable, 1), ...edge([...usable].reverse(), -1)].join("L")}Z`, fill: s.method.color, "fill-opacity": .14, stroke: "none" }));
       }
       for (const one of s.seeds || [])
-        group.append(svg("path", { d: path(one.x.map((x, i) => [f.x(x), known(one.y[i]) ? f.y(one.y[i]) : NaN])), "stroke-width": .7, "stroke-opacity": .45 }));
+        group.append(svg("path", { d: path(one.x.map((x, i) => [f.x(x), known(one.y[i]) && !(options.xLog && x < from) ? f.y(one.y[i]) : NaN])), "stroke-width": .7, "stroke-opacity": .45 }));
       group.append(svg("path", { d: path(at), "stroke-width": 2, "stroke-dasharray": s.method.dash || null }));
       const dots = at.filter(([x, y]) => Number.isFinite(y) && x >= f.left - 1);
       if (options.markers || dots.length === 1)

@@ -2,8 +2,8 @@
 
 const swatch = m => el("span", { class: "swatch", style: `background:${m.color}` });
 
-function table(head, rows) {
-  return el("div", { class: "table", tabindex: 0 }, el("table", {},
+function table(head, rows, kind) {
+  return el("div", { class: "table", tabindex: 0 }, el("table", { class: kind },
     el("thead", {}, el("tr", {}, ...head.map(h => el("th", { scope: "col" }, h)))), el("tbody", {}, ...rows)));
 }
 
@@ -43,15 +43,15 @@ function best(column) {
 
 function summaryTable() {
   const used = columns.filter(c => !(c.skip && c.skip()) && methods.some(m => known((c.of(m) || {}).mean)));
-  const marks = used.map(best);
+  const marks = used.map(best), decimals = used.map(c => commonDecimals(methods.map(c.of)));
   const rows = methods.map(m => el("tr", { "data-m": m.index }, el("th", { scope: "row" }, swatch(m), m.name,
     el("small", {}, m.finished ? "" : " (going on)")), ...used.map((c, i) => {
-    const stat = c.of(m), texts = c.text ? c.text(m) : parts(stat);
-    return el("td", { class: marks[i].has(m) ? "best" : null }, ...(texts ? [texts[0], texts[1] ? el("small", {}, " " + texts[1]) : null] : ["–"]));
+    const stat = c.of(m), texts = c.text ? c.text(m) : parts(stat, decimals[i]);
+    return el("td", { class: marks[i].has(m) ? "best" : null }, ...(texts ? [texts[0], texts[1] ? el("small", {}, texts[1]) : null] : ["–"]));
   })));
   const timing = data.step_time === "interleaved" ? "steps measured by turns on a quiet machine" : "the median speed that the runs logged";
   return el("figure", {}, el("figcaption", {}, "Bold: the best mean, and every one that is nearer to it than the larger of the two deviations, so no worse as far as these seeds can tell."),
-    table(["", ...used.map(c => c.head)], rows),
+    table(["", ...used.map(c => c.head)], rows, "summary"),
     el("p", { class: "note" }, `± is the sample standard deviation over seeds. PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. Step time${methods.some(m => known(m.step_relative)) ? ", relative to no balance" : ""}: ${timing}.`));
 }
 
@@ -61,27 +61,28 @@ function paperTable() {
   const find = base => methods.find(m => m.base === base);
   const simbal = find("simbal"), lbl = find("lbl");
   if (!simbal && !lbl) return null;
-  const show = (key, value, sd) => !known(value) ? "–" : key === "tokens_to_baseline" ? count(value) : plain({ mean: value, sd });
+  const show = (key, value, sd) => !known(value) ? "–" : key === "tokens_to_baseline" ? count(value) : known(sd) ? plain({ mean: value, sd }) : value < 1e-4 ? fixed(value, 2) : String(value);
+  const own = (key, stat) => key === "tokens_to_baseline" ? count(stat.mean) : plain(stat);
   const ratio = (a, b) => known(a) && known(b) && b !== 0 ? (r => r < .01 ? fixed(r, 2) : r.toFixed(r < .1 ? 3 : 2))(a / b) : "–";
   const ours = (m, key) => !m ? {} : key === "tokens_to_baseline" ? (baseline === lbl ? tokensStat(m) : {}) : m.summary[key] || {};
   const rows = data.paper.rows.map(r => {
     const a = ours(lbl, r.metric), b = ours(simbal, r.metric);
     return el("tr", {}, el("th", { scope: "row" }, paperNames[r.metric], el("small", {}, ` ${r.model}`)), el("td", {}, show(r.metric, r.lbl, r.lbl_sd)),
-      el("td", {}, show(r.metric, r.simbal, r.simbal_sd)), el("td", {}, ratio(r.simbal, r.lbl)), el("td", {}, show(r.metric, a.mean, a.sd)),
-      el("td", {}, show(r.metric, b.mean, b.sd)), el("td", {}, ratio(b.mean, a.mean)));
+      el("td", {}, show(r.metric, r.simbal, r.simbal_sd)), el("td", {}, ratio(r.simbal, r.lbl)), el("td", {}, own(r.metric, a)),
+      el("td", {}, own(r.metric, b)), el("td", {}, ratio(b.mean, a.mean)));
   });
   return figure(`The levels are not to be compared: other text, other tokens and ${scaleText()}. What can be held against the paper is the direction and the ratio of SimBal to LBL.`,
     table(["", "paper, LBL", "paper, SimBal", "ratio", "here, LBL", "here, SimBal", "ratio"], rows));
 }
 
-const times = x => x >= 1.5 ? `${count(x, 2)} times` : "about as many";
+const times = x => x >= 1.5 ? `${many(x)} times` : "about as many";
 function scaleText() {
   const p = data.paper, s = data.scale, most = s.parameters[1];
   const smaller = p.parameters[0] / most, fewer = p.tokens[0] / s.tokens;
   return `${smaller >= 1.5 ? `models ${times(smaller)} smaller` : "models of about the size"} and ${fewer >= 1.5 ? `${times(fewer)} fewer tokens` : "about as many tokens"} than the paper's smallest`;
 }
 
-const show = value => value === null ? "–" : typeof value === "boolean" ? (value ? "on" : "off") : typeof value === "object" ? JSON.stringify(value)
+const setting = value => value === null ? "–" : typeof value === "boolean" ? (value ? "on" : "off") : typeof value === "object" ? JSON.stringify(value)
   : typeof value === "number" ? (Number.isInteger(value) ? String(value) : fixed(value, 3)) : String(value);
 
 function runTable() {
@@ -95,7 +96,7 @@ function configTable() {
   const objects = methods.map(m => { const r = runs[m.runs[0]]; return { ...r.model, ...r.train }; });
   const keys = [...new Set(objects.flatMap(Object.keys))].filter(k => k !== "seed");
   const rows = keys.map(key => {
-    const values = objects.map(o => key in o ? show(o[key]) : "–"), same = new Set(values).size === 1;
+    const values = objects.map(o => key in o ? setting(o[key]) : "–"), same = new Set(values).size === 1;
     return el("tr", {}, el("th", { scope: "row" }, key.replaceAll("_", " ")), ...values.map(v => el("td", { class: same ? "worse" : null }, v)));
   });
   return table(["", ...methods.map(m => m.name)], rows);

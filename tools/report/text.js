@@ -39,18 +39,31 @@ function count(x, digits = 3) {
 
 const percent = (x, digits = 0) => known(x) ? minus((100 * x).toFixed(digits)) + "%" : "–";
 
-// Mean and deviation with the same decimals: two digits of the deviation, or four of a mean that stands alone.
-function parts(stat, digits = 4) {
+// Mean and deviation with the same decimals: those given, or two digits of the deviation, or four of a mean that stands
+// alone. A deviation of rounding errors is none.
+function parts(stat, decimals) {
   if (!stat || !known(stat.mean)) return null;
-  if (!known(stat.sd) || stat.sd === 0) return [fixed(stat.mean, digits), known(stat.sd) ? "± 0" : ""];
+  if (known(decimals)) return [minus(stat.mean.toFixed(decimals)), known(stat.sd) ? "± " + stat.sd.toFixed(decimals) : ""];
+  if (!known(stat.sd) || stat.sd <= 1e-9 * Math.abs(stat.mean)) return [Number.isInteger(stat.mean) ? minus(String(stat.mean)) : fixed(stat.mean), known(stat.sd) ? "± 0" : ""];
   const power = Math.floor(Math.log10(Math.abs(stat.mean) || stat.sd));
   if (power < -4) {
     const scale = 10 ** power;
     return [(stat.mean / scale).toFixed(1), "± " + (stat.sd / scale).toFixed(1) + " × 10" + superscript(String(power))];
   }
-  const decimals = Math.max(0, Math.min(5, 1 - Math.floor(Math.log10(stat.sd))));
-  return [minus(stat.mean.toFixed(decimals)), "± " + stat.sd.toFixed(decimals)];
+  return parts(stat, decimalsOf(stat.sd));
 }
+
+const decimalsOf = sd => Math.max(0, Math.min(6, 1 - Math.floor(Math.log10(sd))));
+
+// Decimals for a column of means: two digits of the median deviation. undefined where the means are of different orders.
+function commonDecimals(stats) {
+  const list = stats.filter(s => s && known(s.mean)), means = list.map(s => Math.abs(s.mean)).filter(x => x > 0);
+  const sds = list.map(s => s.sd).filter(x => x > 0).sort((a, b) => a - b), sd = sds[sds.length >> 1];
+  if (!(sd > 0) || !means.length || Math.max(...means) > 300 * Math.min(...means)) return undefined;
+  const decimals = decimalsOf(sd);
+  return 10 ** -decimals * 5 > Math.min(...means) ? undefined : decimals;
+}
+
 const plain = stat => { const p = parts(stat); return p ? p.join(" ").trim() : "–"; };
 
 const words = { simbal: "SimBal", lbl: "LBL", lossfree: "loss-free", none: "no balance", dense: "dense" };
@@ -79,6 +92,7 @@ const dashes = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2"];
 methods.forEach((m, i) => { m.index = i; m.color = `var(--c${m.hue})`; m.dash = dashes[i < 8 ? m.hue : i % 8]; });
 
 const listed = items => items.length < 2 ? items.join("") : items.slice(0, -1).join(", ") + " and " + items[items.length - 1];
+const many = x => Number(x.toPrecision(2)).toLocaleString("en");
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const numeral = n => ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"][n] || String(n);
 const range = ([a, b], format) => a === b ? format(a) : `${format(a)}–${format(b)}`;
