@@ -2,19 +2,23 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "train/tensorboard.h"
 
 #define MAX_METRICS ((uint64_t)1 << 32) /* bytes of metrics.jsonl that a resumed run reads back */
 
 struct vkm_metrics {
     const struct vkmoe_log *log;
+    const struct vkmoe_model_config *model;
     char *path;
     FILE *file;
+    struct vkm_tensorboard *tensorboard; /* NULL: none */
 };
 
 /* Rewrites the file without the lines of later steps, and without a last line that was cut short. */
@@ -45,8 +49,8 @@ static enum vkmoe_status keep_until(const struct vkmoe_log *log, const char *pat
     return status;
 }
 
-enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, uint64_t last_step,
-                                   struct vkm_metrics **out)
+enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, const struct vkmoe_model_config *model,
+                                   uint64_t last_step, bool tensorboard, struct vkm_metrics **out)
 {
     enum vkmoe_status status;
     *out = NULL;
@@ -56,6 +60,7 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
         return vkm_fail_memory(log);
     }
     m->log = log;
+    m->model = model;
     if (last_step && (status = keep_until(log, m->path, last_step)))
         goto fail;
     m->file = fopen(m->path, "ae");
@@ -64,6 +69,8 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
                           strerror(errno));
         goto fail;
     }
+    if (tensorboard && (status = vkm_tensorboard_open(log, dir, &m->tensorboard)))
+        goto fail;
     *out = m;
     return VKMOE_OK;
 fail:
@@ -77,6 +84,7 @@ void vkm_metrics_close(struct vkm_metrics *m)
         return;
     if (m->file)
         fclose(m->file);
+    vkm_tensorboard_close(m->tensorboard);
     free(m->path);
     free(m);
 }
@@ -113,19 +121,125 @@ static json_t *expert_tokens(const struct vkmoe_step_report *report)
     return layers;
 }
 
-enum vkmoe_status vkm_metrics_step(struct vkm_metrics *m, const struct vkmoe_step_report *r)
+/* ---- a layer's numbers: one table for both files ---------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    size_t offset;
+} layer_fields[] = {
+#define FIELD(name) {#name, offsetof(struct vkmoe_layer_metrics, name)}
+    FIELD(load_max), FIELD(load_min), FIELD(load_cv), FIELD(seu), FIELD(entropy), FIELD(entropy_topk),
+    FIELD(gram_mean_square), FIELD(gram_max), FIELD(changed), FIELD(pes), FIELD(pes_se),
+#undef FIELD
+};
+enum { LAYER_FIELDS = sizeof layer_fields / sizeof *layer_fields };
+
+static double layer_value(const struct vkmoe_layer_metrics *layer, size_t field)
 {
-    return append(m, json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}",
-                               "step", (json_int_t)r->step, "tokens", (json_int_t)r->tokens, "loss", number(r->loss),
-                               "balance_loss", number(r->balance_loss), "z_loss", number(r->z_loss),
-                               "grad_norm", number(r->grad_norm), "lr", number(r->lr),
-                               "tokens_per_second", number(r->tokens_per_second),
-                               "skipped", (json_int_t)r->skipped_total, "expert_tokens", expert_tokens(r)));
+    return *(const double *)((const char *)layer + layer_fields[field].offset);
 }
 
-enum vkmoe_status vkm_metrics_validation(struct vkm_metrics *m, uint64_t step, uint64_t tokens, double val_loss,
-                                         uint64_t val_tokens)
+/* Whether some layer has a number: changed and pes are measured at times. */
+static bool measured(const struct vkmoe_layer_metrics *layers, uint32_t count, size_t field)
 {
-    return append(m, json_pack("{s:I, s:I, s:o, s:I}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
-                               "val_loss", number(val_loss), "val_tokens", (json_int_t)val_tokens));
+    for (uint32_t l = 0; l < count; l++) {
+        if (isfinite(layer_value(&layers[l], field)))
+            return true;
+    }
+    return false;
+}
+
+/* Adds "name": [of each layer] to the object. */
+static void add_layers(const struct vkm_metrics *m, json_t *object, const struct vkmoe_layer_metrics *layers, bool validation)
+{
+    uint32_t count = m->model->layers;
+    for (size_t field = 0; field < LAYER_FIELDS; field++) {
+        if (!measured(layers, count, field))
+            continue;
+        json_t *values = json_array();
+        for (uint32_t l = 0; l < count; l++)
+            json_array_append_new(values, number(layer_value(&layers[l], field)));
+        json_object_set_new(object, layer_fields[field].name, values);
+    }
+    json_t *dead = json_array(), *used = json_array(), *gates = json_array();
+    for (uint32_t l = 0; l < count; l++) {
+        json_array_append_new(dead, json_integer(layers[l].dead));
+        json_array_append_new(used, json_integer(m->model->experts - layers[l].dead));
+        json_t *bins = json_array();
+        for (int bin = 0; bin < VKMOE_GATE_BINS; bin++)
+            json_array_append_new(bins, number(layers[l].gates[bin]));
+        json_array_append_new(gates, bins);
+    }
+    json_object_set_new(object, "dead", dead);
+    if (validation)
+        json_object_set(object, "used", used);
+    json_decref(used);
+    json_object_set_new(object, "gates", gates);
+}
+
+/* Points "router/<name>/layer_<l>" (of a validation "router_valid/..."). */
+static enum vkmoe_status show_layers(struct vkm_metrics *m, uint64_t step, const char *group,
+                                     const struct vkmoe_layer_metrics *layers)
+{
+    enum vkmoe_status status = VKMOE_OK;
+    char tag[64];
+    for (uint32_t l = 0; l < m->model->layers; l++) {
+        for (size_t field = 0; field < LAYER_FIELDS && !status; field++) {
+            snprintf(tag, sizeof tag, "%s/%s/layer_%u", group, layer_fields[field].name, l);
+            if (isfinite(layer_value(&layers[l], field)))
+                status = vkm_tensorboard_scalar(m->tensorboard, tag, step, layer_value(&layers[l], field));
+        }
+        snprintf(tag, sizeof tag, "%s/dead/layer_%u", group, l);
+        if (!status)
+            status = vkm_tensorboard_scalar(m->tensorboard, tag, step, layers[l].dead);
+    }
+    return status ? status : vkm_tensorboard_flush(m->tensorboard);
+}
+
+/* ---- lines ---------------------------------------------------------------------------------------------------- */
+
+static enum vkmoe_status show_step(struct vkm_metrics *m, const struct vkmoe_step_report *r)
+{
+    const struct {
+        const char *tag;
+        double value;
+    } points[] = {
+        {"train/loss", r->loss}, {"train/simbal_loss", r->simbal_loss}, {"train/lbl_loss", r->lbl_loss},
+        {"train/router_z_loss", r->router_z_loss}, {"train/z_loss", r->z_loss}, {"train/grad_norm", r->grad_norm},
+        {"train/lr", r->lr}, {"train/tokens_per_second", r->tokens_per_second},
+    };
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        enum vkmoe_status status = vkm_tensorboard_scalar(m->tensorboard, points[i].tag, r->step, points[i].value);
+        if (status)
+            return status;
+    }
+    return show_layers(m, r->step, "router", r->metrics);
+}
+
+enum vkmoe_status vkm_metrics_step(struct vkm_metrics *m, const struct vkmoe_step_report *r)
+{
+    json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}",
+                             "step", (json_int_t)r->step, "tokens", (json_int_t)r->tokens, "loss", number(r->loss),
+                             "simbal_loss", number(r->simbal_loss), "lbl_loss", number(r->lbl_loss),
+                             "router_z_loss", number(r->router_z_loss), "z_loss", number(r->z_loss),
+                             "grad_norm", number(r->grad_norm), "lr", number(r->lr),
+                             "tokens_per_second", number(r->tokens_per_second),
+                             "skipped", (json_int_t)r->skipped_total, "expert_tokens", expert_tokens(r));
+    add_layers(m, line, r->metrics, false);
+    enum vkmoe_status status = append(m, line);
+    return status || !m->tensorboard ? status : show_step(m, r);
+}
+
+enum vkmoe_status vkm_metrics_validation(struct vkm_metrics *m, uint64_t step, uint64_t tokens,
+                                         const struct vkmoe_validation *v)
+{
+    json_t *line = json_pack("{s:I, s:I, s:o, s:I}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
+                             "val_loss", number(v->loss), "val_tokens", (json_int_t)v->tokens);
+    add_layers(m, line, v->metrics, true);
+    enum vkmoe_status status = append(m, line);
+    if (status || !m->tensorboard)
+        return status;
+    if ((status = vkm_tensorboard_scalar(m->tensorboard, "validation/loss", step, v->loss)))
+        return status;
+    return show_layers(m, step, "router_valid", v->metrics);
 }

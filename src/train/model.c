@@ -2,10 +2,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/rng.h"
 #include "train/evaluator.h"
 #include "train/hf.h"
+#include "train/probe.h"
 #include "train/weights.h"
 
 enum { EVAL_TOKENS = 4096 }; /* of a batch, about */
@@ -15,6 +17,10 @@ struct vkmoe_model {
     /* Evaluation, made when first asked for. */
     struct vkm_net *batch_net;
     struct vkm_evaluator *evaluator;
+    struct vkm_layer_sums *sums;
+    uint32_t drop_top;                  /* what evaluator was recorded with */
+    float prune_below;
+    struct vkm_probe *probe;            /* made when PES is first asked for */
     /* Sampling, made when first asked for. */
     struct vkm_arena *upload;
     struct vkm_buf tok;                 /* [T] u32 */
@@ -44,7 +50,9 @@ void vkmoe_model_destroy(struct vkmoe_model *model)
 {
     if (!model)
         return;
+    vkm_probe_destroy(model->probe);
     vkm_evaluator_destroy(model->evaluator);
+    vkm_layer_sums_destroy(model->sums);
     vkm_net_destroy(model->batch_net);
     vkm_rec_destroy(model->forward);
     vkm_arena_destroy(model->upload);
@@ -57,40 +65,105 @@ const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *mo
     return &model->net->config;
 }
 
-static enum vkmoe_status prepare_evaluation(struct vkmoe_model *model)
+static enum vkmoe_status prepare_network(struct vkmoe_model *model)
 {
     uint32_t seq = model->net->config.seq, batch = seq < EVAL_TOKENS ? EVAL_TOKENS / seq : 1;
     enum vkmoe_status status;
-    if (model->evaluator)
+    if (model->batch_net)
         return VKMOE_OK;
-    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) ||
-        (status = vkm_net_commit(model->batch_net)) ||
-        (status = vkm_evaluator_create(model->batch_net, &model->evaluator)) ||
-        (status = vkm_evaluator_commit(model->evaluator))) {
-        vkm_evaluator_destroy(model->evaluator);
+    if (!model->sums && (status = vkm_layer_sums_create(&model->net->ctx->log, &model->net->config, &model->sums)))
+        return status;
+    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) || (status = vkm_net_commit(model->batch_net))) {
         vkm_net_destroy(model->batch_net);
-        model->evaluator = NULL;
         model->batch_net = NULL;
     }
     return status;
 }
 
-enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct vkmoe_data *data,
+/* The evaluator is recorded for one choice of what is dropped. */
+static enum vkmoe_status prepare_evaluator(struct vkmoe_model *model, const struct vkmoe_eval_desc *desc)
+{
+    enum vkmoe_status status;
+    if (model->evaluator && model->drop_top == desc->drop_top && model->prune_below == desc->prune_below)
+        return VKMOE_OK;
+    vkm_evaluator_destroy(model->evaluator);
+    model->evaluator = NULL;
+    model->drop_top = desc->drop_top;
+    model->prune_below = desc->prune_below;
+    for (uint32_t layer = 0; layer < model->net->config.layers; layer++) {
+        model->batch_net->layers[layer].gate.drop_top = desc->drop_top;
+        model->batch_net->layers[layer].gate.prune_below = desc->prune_below;
+    }
+    if ((status = vkm_evaluator_create(model->batch_net, &model->evaluator)) ||
+        (status = vkm_evaluator_commit(model->evaluator))) {
+        vkm_evaluator_destroy(model->evaluator);
+        model->evaluator = NULL;
+    }
+    return status;
+}
+
+/* All experts run on the tokens that PES is measured on, whatever is dropped. */
+static enum vkmoe_status measure_pes(struct vkmoe_model *model, const struct vkmoe_data *data, enum vkm_split split,
+                                     uint32_t tokens, struct vkmoe_layer_metrics *metrics)
+{
+    enum vkmoe_status status;
+    if (!model->probe && ((status = vkm_probe_create(model->batch_net, &model->probe)) ||
+                          (status = vkm_probe_commit(model->probe)))) {
+        vkm_probe_destroy(model->probe);
+        model->probe = NULL;
+        return status;
+    }
+    return vkm_probe_pes(model->probe, data, split, tokens, metrics);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static enum vkmoe_status check_evaluation(const struct vkmoe_model *model, const struct vkmoe_eval_desc *desc)
+{
+    const struct vkmoe_log *log = &model->net->ctx->log;
+    const struct vkmoe_model_config *c = &model->net->config;
+    if (!(desc->prune_below >= 0 && desc->prune_below <= 1))
+        return vkm_fail(log, VKMOE_ERROR_ARGUMENT, "prune_below (%g) must be from 0 to 1", (double)desc->prune_below);
+    if (desc->drop_top > c->experts - c->top_k)
+        return vkm_fail(log, VKMOE_ERROR_ARGUMENT, "drop_top (%u) must be at most experts - top_k = %u", desc->drop_top,
+                        c->experts - c->top_k);
+    return VKMOE_OK;
+}
+
+enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct vkmoe_eval_desc *desc,
                                        struct vkmoe_eval_result *out)
 {
+    enum vkm_split split = desc->held_out ? VKM_SPLIT_VALID : VKM_SPLIT_ALL;
     enum vkmoe_status status;
     double sum;
     *out = (struct vkmoe_eval_result){0};
-    if ((status = prepare_evaluation(model)) ||
-        (status = vkm_evaluator_run(model->evaluator, data, VKM_SPLIT_ALL, 0, &sum, &out->tokens)))
+    if ((status = check_evaluation(model, desc)) || (status = prepare_network(model)) ||
+        (status = prepare_evaluator(model, desc)))
         return status;
+    double started = seconds();
+    if ((status = vkm_evaluator_run(model->evaluator, desc->data, split, 0, model->sums, &sum, &out->tokens)))
+        return status;
+    out->seconds = seconds() - started;
     if (!out->tokens)
         return vkm_fail(&model->net->ctx->log, VKMOE_ERROR_ARGUMENT,
                         "the text is one token long, so nothing can be predicted; give a longer one");
-    out->bytes = vkm_data_bytes(data, VKM_SPLIT_ALL);
+    struct vkmoe_layer_metrics *metrics = vkm_layer_sums_metrics(model->sums);
+    if (desc->pes_tokens && (status = measure_pes(model, desc->data, split, desc->pes_tokens, metrics)))
+        return status;
+    out->bytes = vkm_data_bytes(desc->data, split);
     out->loss = sum / (double)out->tokens;
     out->perplexity = exp(out->loss);
     out->bits_per_byte = out->bytes ? sum / log(2) / (double)out->bytes : NAN;
+    out->active_experts = vkm_layer_sums_active(model->sums);
+    out->layers = model->net->config.layers;
+    out->experts = model->net->config.experts;
+    out->expert_tokens = vkm_layer_sums_expert_tokens(model->sums);
+    out->metrics = metrics;
     return VKMOE_OK;
 }
 
@@ -112,7 +185,7 @@ static enum vkmoe_status prepare_sampling(struct vkmoe_model *model)
     }
     if ((status = vkm_rec_create(net->ctx, "sample", &model->forward)))
         return status;
-    vkm_net_forward(model->forward, net, model->tok, (struct vkm_buf){0});
+    vkm_net_forward(model->forward, net, model->tok, (struct vkm_buf){0}, NULL);
     vkm_net_logits(model->forward, net);
     if ((status = vkm_rec_end(model->forward)))
         goto fail;
