@@ -94,7 +94,7 @@ static int column_width(size_t flag)
 
 void training_print_presets(bool balance)
 {
-    enum { LINE = 100 };
+    enum { LINE = 112 };
     for (size_t first = 0, end; first < PRESET_FLAGS; first = end) {
         char text[64];
         int width = 8;
@@ -119,6 +119,32 @@ void training_print_presets(bool balance)
             putchar('\n');
         }
     }
+}
+
+static json_t *text_list_json(const struct text_list *list)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->count; i++)
+        json_array_append_new(array, json_string(list->items[i]));
+    return array;
+}
+
+json_t *training_settings(const struct training_options *training)
+{
+    const struct preset_values values = { .training = *training };
+    json_t *object = json_pack("{s:o, s:o}", "data", text_list_json(&training->data), "valid",
+                               text_list_json(&training->valid));
+    for (size_t i = 0; object && i < PRESET_FLAGS; i++) {
+        const struct option_spec *spec = &preset_flags[i];
+        char text[64];
+        if (!of_preset(spec, false) || strcmp(spec->name, "seed") == 0)
+            continue;
+        option_text(spec, &values, text);
+        const bool number = spec->type == OPTION_U32 || spec->type == OPTION_FLOAT;
+        json_t *value = number ? json_loads(text, JSON_DECODE_ANY, NULL) : json_string(text);
+        json_object_set_new(object, spec->name, value);
+    }
+    return object;
 }
 
 struct vkmoe_data *training_open_data(const struct training_options *training, struct vkmoe_log log)

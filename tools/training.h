@@ -2,6 +2,7 @@
 #ifndef VKMOE_TOOLS_TRAINING_H
 #define VKMOE_TOOLS_TRAINING_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <vkmoe/vkmoe.h>
@@ -93,6 +94,9 @@ void training_free(struct training_options *training);
 
 /* What the flags start from, a table; balance: with the preset's --balance. */
 void training_print_presets(bool balance);
+
+/* All of it but seed and balance as an object of flags' names and values; NULL: no memory. */
+json_t *training_settings(const struct training_options *training);
 
 /* Opens the text; NULL after a message. */
 struct vkmoe_data *training_open_data(const struct training_options *training, struct vkmoe_log log);
