@@ -1,9 +1,8 @@
-/* Random numbers, UTF-8, files, JSON and configurations: what needs no device. */
+/* Random numbers, UTF-8, files and JSON: what needs no device. */
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
 #include "base/utf8.h"
-#include "nn/config.h"
 #include "scratch.h"
 
 #include <float.h>
@@ -300,77 +299,4 @@ Test(base, json_floats_read_back)
     assert_ok(vkm_json_save(&test_log, at("j"), json_pack("{s:o}", "v", vkm_json_float(1e-5f))));
     expect_content("j", "{\n  \"v\": 1e-5\n}\n");
     expect_failure(vkm_json_save(&test_log, at("j"), NULL), VKMOE_ERROR_MEMORY, "memory");
-}
-
-/* ---- configurations ------------------------------------------------------------------------------------------ */
-
-Test(base, presets_pass_their_own_check)
-{
-    uint64_t before = 0;
-    struct vkmoe_model_config m;
-    struct vkmoe_train_config t;
-    for (const char *const *name = vkmoe_preset_names(); *name; name++) {
-        cr_assert(vkmoe_preset(*name, &m, &t));
-        assert_ok(vkm_config_check(&test_log, &m, &t));
-        uint64_t weights = (uint64_t)m.layers * m.d_model * (4 * m.d_model + 3 * m.experts * m.d_expert);
-        cr_expect(weights > before, "%s is not larger than the one before", *name);
-        before = weights;
-    }
-    cr_expect_not(vkmoe_preset("none", &m, &t));
-    cr_expect_not(vkmoe_preset(NULL, &m, &t));
-}
-
-Test(base, defaults)
-{
-    struct vkmoe_train_config t = vkm_config_defaults((struct vkmoe_train_config){.balance = VKMOE_BALANCE_LBL});
-    cr_expect(t.accum == 1 && t.beta1 == 0.9f && t.beta2 == 0.95f && t.eps == 1e-8f && t.balance_coef == 0.01f);
-    cr_expect_eq(t.log_every, 10);
-    t = vkm_config_defaults((struct vkmoe_train_config){.accum = 3, .beta1 = 0.5f, .balance = VKMOE_BALANCE_SIMBAL});
-    cr_expect(t.accum == 3 && t.beta1 == 0.5f && t.balance_coef == 0.1f);
-}
-
-Test(base, configurations_that_cannot_be)
-{
-    struct vkmoe_model_config good, m;
-    struct vkmoe_train_config fine, t;
-    cr_assert(vkmoe_preset("demo", &good, &fine));
-#define expect_bad(change, says) \
-    m = good; \
-    t = fine; \
-    change; \
-    expect_failure(vkm_config_check(&test_log, &m, &t), VKMOE_ERROR_ARGUMENT, says)
-    expect_bad(m.layers = 0, "layers (0) must be from 1 to 256");
-    expect_bad(m.heads = 0, "heads (0)");
-    expect_bad(m.d_model = 0, "d_model (0)");
-    expect_bad(m.d_model = 130, "d_model (130) must be a multiple of heads (4)");
-    expect_bad(m.d_model = 24, "= 6 must be a multiple of 4");
-    expect_bad((m.d_model = 520, m.heads = 2), "at most 256");
-    expect_bad(m.experts = 0, "experts (0)");
-    expect_bad(m.experts = 1025, "experts (1025)");
-    expect_bad(m.top_k = 0, "top_k (0) must be between 1 and experts (8)");
-    expect_bad(m.top_k = 9, "top_k (9) must be between 1 and experts (8)");
-    expect_bad(m.d_expert = 66, "d_expert (66) must be a multiple of 4");
-    expect_bad(m.d_expert = 0, "d_expert (0)");
-    expect_bad(m.seq = 0, "seq (0)");
-    expect_bad(m.vocab = 256, "vocab (256) must be from 257");
-    expect_bad(m.rope_theta = NAN, "rope_theta (nan)");
-    expect_bad(m.norm_eps = 0, "norm_eps (0)");
-    expect_bad((m.experts = 1024, m.d_expert = 1 << 18), "experts, d_expert and d_model");
-    expect_bad((m.d_model = 1 << 16, m.heads = 256), "d_model make a tensor");
-    expect_bad((m.vocab = 1 << 20, m.d_model = 1 << 12, m.heads = 16), "vocab and d_model");
-    expect_bad(t.steps = 0, "steps (0)");
-    expect_bad(t.batch = 0, "batch (0)");
-    expect_bad((t.batch = 1 << 16, m.seq = 512), "batch, seq, top_k and d_expert");
-    expect_bad(t.lr = 0, "lr (0) must be a finite number greater than 0");
-    expect_bad(t.lr = INFINITY, "lr (inf)");
-    expect_bad(t.beta1 = 1, "beta1 (1) must be at least 0 and below 1");
-    expect_bad(t.beta2 = -0.5f, "beta2 (-0.5)");
-    expect_bad(t.eps = -1, "eps (-1)");
-    expect_bad(t.weight_decay = NAN, "weight_decay (nan)");
-    expect_bad(t.clip = -1, "clip (-1)");
-    expect_bad(t.balance_coef = -1, "balance_coef (-1)");
-    expect_bad(t.z_loss = -1, "z_loss (-1)");
-    expect_bad(t.balance = (enum vkmoe_balance)3, "balance (3)");
-    m = good;
-    assert_ok(vkm_config_check(&test_log, &m, NULL));
 }

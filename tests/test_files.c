@@ -1,9 +1,13 @@
-/* Safetensors files and Hugging Face directories, good and damaged. */
+/* Safetensors files, Hugging Face directories and event files, good and damaged. */
 #include "base/json.h"
+#include "layouts.h"
 #include "nn/config.h"
 #include "scratch.h"
 #include "train/hf.h"
 #include "train/safetensors.h"
+#include "train/tensorboard.h"
+
+#include <math.h>
 
 TestSuite(files, .init = scratch_begin, .fini = scratch_end);
 
@@ -188,17 +192,11 @@ Test(files, safetensors_headers)
 
 /* ---- Hugging Face directories --------------------------------------------------------------------------------- */
 
-static struct vkmoe_model_config model_of(bool norm_topk)
-{
-    return (struct vkmoe_model_config){.layers = 2, .d_model = 24, .heads = 3, .experts = 5, .top_k = 2, .d_expert = 12,
-                                       .seq = 16, .vocab = 264, .rope_theta = 1e4f, .norm_eps = 1e-5f,
-                                       .norm_topk = norm_topk};
-}
-
 Test(files, hf_tensors_cover_the_parameters)
 {
-    for (int norm = 0; norm < 2; norm++) {
-        struct vkmoe_model_config model = model_of(norm);
+    for (int layout = 0; layout < LAYOUTS; layout++) {
+        const struct layout_case *c = &layout_cases[layout];
+        struct vkmoe_model_config model = layout_model(layout);
         struct vkm_params params;
         struct vkm_hf_tensor *tensors;
         size_t count, zeros = 0;
@@ -206,7 +204,7 @@ Test(files, hf_tensors_cover_the_parameters)
         assert_ok(vkm_hf_tensors(&test_log, &model, &tensors, &count));
         for (uint32_t p = 0; p < params.count; p++) {
             const struct vkm_param *param = &params.list[p];
-            char *covered = calloc(param->count, 1);
+            char *covered = calloc(param->count + 1, 1);
             for (size_t i = 0; i < count; i++) {
                 if (tensors[i].zeros || vkm_params_get(&params, tensors[i].param, tensors[i].layer) != param)
                     continue;
@@ -215,39 +213,51 @@ Test(files, hf_tensors_cover_the_parameters)
                     covered[tensors[i].first + e]++;
             }
             for (uint64_t e = 0; e < param->count; e++)
-                cr_assert_eq(covered[e], 1, "%s[%llu] %d times", param->name, (unsigned long long)e, covered[e]);
+                cr_assert_eq(covered[e], 1, "%s: %s[%llu] %d times", c->type, param->name, (unsigned long long)e, covered[e]);
             free(covered);
         }
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
             zeros += tensors[i].zeros;
-        cr_expect_eq(zeros, norm ? 0 : 2 * (3 + 4));
-        cr_expect_eq(count, 3 + 2 * (2 + 4 + 1 + 5 * 3) + zeros);
+            bool halved = c->d_shared && strcmp(c->type, "qwen2_moe") == 0 && tensors[i].param == VKM_PARAM_SHARED2;
+            cr_expect_eq(tensors[i].scale, halved ? 2 : 1, "%s", tensors[i].name);
+        }
+        cr_expect_eq(zeros, 2 * c->zeros, "%s: %zu of zeros", c->type, zeros);
+        cr_expect_eq(count, 3 + 2 * (2 + 4 + 1 + 5 * 3 + c->slices) + zeros, "%s: %zu tensors", c->type, count);
         free(tensors);
         vkm_params_destroy(&params);
     }
 }
 
+static void expect_round_trip(const struct vkmoe_model_config *model, const char *type)
+{
+    struct vkmoe_model_config read = {0};
+    json_t *root;
+    assert_ok(vkm_hf_config_write(&test_log, scratch, model));
+    assert_ok(vkm_hf_config_read(&test_log, scratch, &read));
+    cr_expect(same_model(&read, model), "%s", type);
+    assert_ok(vkm_json_load(&test_log, at("config.json"), &root));
+    cr_expect_str_eq(json_string_value(json_object_get(root, "model_type")), type);
+    json_decref(root);
+}
+
 Test(files, hf_config_round_trip)
 {
-    struct vkmoe_model_config preset, read;
+    struct vkmoe_model_config preset;
     struct vkmoe_train_config unused;
     for (const char *const *name = vkmoe_preset_names(); *name; name++) {
-        memset(&preset, 0, sizeof preset);
-        memset(&read, 0, sizeof read);
         cr_assert(vkmoe_preset(*name, &preset, &unused));
-        assert_ok(vkm_hf_config_write(&test_log, scratch, &preset));
-        assert_ok(vkm_hf_config_read(&test_log, scratch, &read));
-        cr_expect(read.layers == preset.layers && read.d_model == preset.d_model && read.heads == preset.heads);
-        cr_expect(read.experts == preset.experts && read.top_k == preset.top_k && read.d_expert == preset.d_expert);
-        cr_expect(read.seq == preset.seq && read.vocab == preset.vocab && read.norm_topk == preset.norm_topk);
-        cr_expect(read.rope_theta == preset.rope_theta && read.norm_eps == preset.norm_eps);
+        expect_round_trip(&preset, preset.norm_topk ? "mixtral" : "qwen2_moe");
+    }
+    for (int i = 0; i < LAYOUTS; i++) {
+        struct vkmoe_model_config model = layout_model(i);
+        expect_round_trip(&model, layout_cases[i].type);
     }
 }
 
 /* Sets one field of config.json ("null" as JSON takes it away) and reads the directory. */
-static enum vkmoe_status read_changed(bool norm_topk, const char *key, const char *value)
+static enum vkmoe_status read_changed(int layout, const char *key, const char *value)
 {
-    struct vkmoe_model_config model = model_of(norm_topk);
+    struct vkmoe_model_config model = layout_model(layout);
     json_t *root;
     assert_ok(vkm_hf_config_write(&test_log, scratch, &model));
     assert_ok(vkm_json_load(&test_log, at("config.json"), &root));
@@ -259,32 +269,203 @@ static enum vkmoe_status read_changed(bool norm_topk, const char *key, const cha
 Test(files, hf_config_failures)
 {
     static const struct {
-        bool norm_topk;
+        int layout;                 /* of layout_cases */
         const char *key, *value, *says;
     } cases[] = {
-        {true, "model_type", "\"llama\"", "\"mixtral\" or"},
-        {true, "model_type", "null", "a string"},
-        {true, "num_hidden_layers", "0", "\"num_hidden_layers\" must be an integer from 1 to 256"},
-        {true, "num_hidden_layers", "1e3", "an integer"},
-        {true, "hidden_size", "25", "\"head_dim\""},
-        {true, "num_local_experts", "2000", "config.json: experts (2000)"},
-        {true, "num_experts_per_tok", "6", "config.json: top_k (6) must be between 1 and experts (5)"},
-        {true, "num_key_value_heads", "1", "equal to"},
-        {true, "tie_word_embeddings", "true", "must be false"},
-        {true, "sliding_window", "4096", "must be null"},
-        {true, "vocab_size", "100", "vocab (100)"},
-        {true, "rms_norm_eps", "0", "norm_eps (0)"},
-        {true, "rope_theta", "\"x\"", "a number"},
-        {false, "norm_topk_prob", "true", "must be false"},
-        {false, "shared_expert_intermediate_size", "8", "from 4 to 4"},
-        {false, "decoder_sparse_step", "2", "from 1 to 1"},
-        {false, "num_experts", "null", "an integer"},
+        {0, "model_type", "\"llama\"", "\"mixtral\" or"},
+        {0, "model_type", "null", "a string"},
+        {0, "num_hidden_layers", "0", "\"num_hidden_layers\" must be an integer from 1 to 256"},
+        {0, "num_hidden_layers", "1e3", "an integer"},
+        {0, "hidden_size", "25", "\"head_dim\""},
+        {0, "num_local_experts", "2000", "config.json: experts (2000)"},
+        {0, "num_experts_per_tok", "6", "config.json: top_k (6) must be between 1 and experts (5)"},
+        {0, "num_key_value_heads", "1", "equal to"},
+        {0, "tie_word_embeddings", "true", "must be false"},
+        {0, "sliding_window", "4096", "must be null"},
+        {0, "vocab_size", "100", "vocab (100)"},
+        {0, "rms_norm_eps", "0", "norm_eps (0)"},
+        {0, "rope_theta", "\"x\"", "a number"},
+        {1, "norm_topk_prob", "true", "must be \"mixtral\" for what the other fields describe"},
+        {1, "norm_topk_prob", "null", "true or false"},
+        {1, "shared_expert_intermediate_size", "8", "must be 4 where"},
+        {1, "vkmoe_shared_expert", "7", "true or false"},
+        {1, "decoder_sparse_step", "2", "from 1 to 1"},
+        {1, "num_experts", "null", "an integer"},
+        {3, "shared_expert_intermediate_size", "0", "an integer from 1"},
+        {3, "shared_expert_intermediate_size", "21", "d_shared (21) must be a multiple of 4"},
+        {3, "vkmoe_shared_expert", "false", "must be 4 where"},
+        {3, "vkmoe_shared_expert", "null", "must be 4 where"},
+        {4, "n_shared_experts", "2", "must be 1 where"},
+        {4, "vkmoe_shared_expert", "null", "true or false"},
+        {5, "n_shared_experts", "0", "\"n_shared_experts\" must be an integer from 1"},
+        {5, "n_shared_experts", "4000000000", "\"n_shared_experts\" must be an integer from 1"},
+        {5, "moe_intermediate_size", "0", "\"moe_intermediate_size\" must be an integer from 1"},
+        {5, "n_group", "2", "from 1 to 1"},
+        {5, "topk_group", "0", "from 1 to 1"},
+        {5, "routed_scaling_factor", "2.5", "\"routed_scaling_factor\" must be 1"},
+        {5, "first_k_dense_replace", "1", "from 0 to 0"},
+        {5, "attention_bias", "true", "must be false"},
+        {5, "use_qk_norm", "true", "must be false"},
+        {5, "partial_rotary_factor", "0.5", "\"partial_rotary_factor\" must be 1"},
+        {8, "gate", "\"tanh\"", "\"softmax\" or \"sigmoid\""},
+        {8, "gate", "null", "a string"},
+        {8, "router_bias", "false", "must be \"mixtral\" for what"},
+        {8, "router_bias", "1", "true or false"},
+        {8, "shared_expert_intermediate_size", "-4", "an integer from 0"},
+        {7, "shared_expert_intermediate_size", "24", "must be \"glm4_moe\" for what"},
     };
     struct vkmoe_model_config model;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_failure(read_changed(cases[i].norm_topk, cases[i].key, cases[i].value), VKMOE_ERROR_FORMAT,
+        expect_failure(read_changed(cases[i].layout, cases[i].key, cases[i].value), VKMOE_ERROR_FORMAT,
                        cases[i].says);
     expect_failure(vkm_hf_config_read(&test_log, at("none"), &model), VKMOE_ERROR_IO, "none/config.json");
     put("config.json", "{");
     expect_failure(vkm_hf_config_read(&test_log, scratch, &model), VKMOE_ERROR_FORMAT, "config.json:1:");
+}
+
+/* ---- event files ---------------------------------------------------------------------------------------------- */
+
+static uint64_t little(const unsigned char *at, int width)
+{
+    uint64_t value = 0;
+    for (int i = width; i-- > 0;)
+        value = value << 8 | at[i];
+    return value;
+}
+
+/* CRC-32C by polynomial division, and the mask that TFRecord puts over it. */
+static uint32_t masked(const unsigned char *data, size_t count)
+{
+    uint64_t crc = 0xFFFFFFFF;
+    for (size_t bit = 0; bit < 8 * count; bit++) {
+        uint64_t out = (crc ^ (uint64_t)(data[bit / 8] >> bit % 8)) & 1;
+        crc = (crc >> 1) ^ (out * 0x82F63B78);
+    }
+    uint32_t value = (uint32_t)~crc;
+    return (value >> 15 | value << 17) + 0xA282EAD8;
+}
+
+static uint64_t varint(const unsigned char **at)
+{
+    uint64_t value = 0;
+    for (int shift = 0;; shift += 7) {
+        unsigned char byte = *(*at)++;
+        value |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80)
+            return value;
+    }
+}
+
+/* The next record of the file; its CRCs are right. */
+static const unsigned char *record(const unsigned char **at, const unsigned char *end, size_t *count)
+{
+    cr_assert(end - *at >= 16);
+    *count = (size_t)little(*at, 8);
+    cr_assert_eq(little(*at + 8, 4), masked(*at, 8));
+    const unsigned char *data = *at + 12;
+    cr_assert((size_t)(end - data) >= *count + 4);
+    cr_assert_eq(little(data + *count, 4), masked(data, *count));
+    *at = data + *count + 4;
+    return data;
+}
+
+static void expect_event(const unsigned char **at, const unsigned char *end, const char *tag, uint64_t step, float value)
+{
+    size_t count, length = strlen(tag);
+    const unsigned char *e = record(at, end, &count), *stop = e + count;
+    uint64_t bits;
+    double wall;
+    uint32_t single;
+    float is;
+    cr_assert_eq(*e++, 1 << 3 | 1);
+    bits = little(e, 8);
+    memcpy(&wall, &bits, 8);
+    cr_expect(wall > 1.6e9 && wall < 1e11, "%f", wall);
+    e += 8;
+    cr_assert_eq(*e++, 2 << 3);
+    cr_expect_eq(varint(&e), step);
+    cr_assert_eq(*e++, 5 << 3 | 2);
+    uint64_t summary = varint(&e);
+    cr_assert_eq(e + summary, stop);
+    cr_assert_eq(*e++, 1 << 3 | 2);
+    uint64_t point = varint(&e);
+    cr_assert_eq(e + point, stop);
+    cr_assert_eq(*e++, 1 << 3 | 2);
+    cr_assert_eq(varint(&e), length);
+    cr_assert_eq(memcmp(e, tag, length), 0);
+    e += length;
+    cr_assert_eq(*e++, 2 << 3 | 5);
+    single = (uint32_t)little(e, 4);
+    memcpy(&is, &single, 4);
+    cr_expect(is == value || (isnan(is) && isnan(value)), "%s: %g", tag, (double)is);
+    cr_assert_eq(e + 4, stop);
+}
+
+/* The only file of the directory whose name begins so. */
+static const char *find_events(const char *dir)
+{
+    static char name[300];
+    DIR *d = opendir(at(dir));
+    unsigned found = 0;
+    cr_assert(d);
+    for (struct dirent *entry; (entry = readdir(d));) {
+        if (strncmp(entry->d_name, "events.out.tfevents.", 20) == 0) {
+            found++;
+            snprintf(name, sizeof name, "%s/%s", dir, entry->d_name);
+        }
+    }
+    closedir(d);
+    cr_assert_eq(found, 1);
+    return name;
+}
+
+Test(files, event_file)
+{
+    struct vkm_tensorboard *tb;
+    size_t bytes, before, count;
+    char *data, tag[202] = {0};
+    cr_assert_eq(masked((const unsigned char *)"123456789", 9), ((0xE3069283u >> 15) | (0xE3069283u << 17)) + 0xA282EAD8u);
+    make_dir("run");
+    assert_ok(vkm_tensorboard_open(&test_log, at("run"), &tb));
+    data = slurp(find_events("run"), &before);
+    free(data);
+    assert_ok(vkm_tensorboard_scalar(tb, "train/loss", 1, 5.25));
+    assert_ok(vkm_tensorboard_scalar(tb, "layer 0/load", 300, NAN));
+    assert_ok(vkm_tensorboard_flush(tb));
+    memset(tag, 't', 200);
+    assert_ok(vkm_tensorboard_scalar(tb, tag, UINT64_MAX >> 1, -1e-3));
+    tag[200] = 't';
+    expect_failure(vkm_tensorboard_scalar(tb, tag, 1, 0), VKMOE_ERROR_ARGUMENT, "200 bytes");
+    vkm_tensorboard_close(tb);
+    vkm_tensorboard_close(NULL);
+
+    data = slurp(find_events("run"), &bytes);
+    const unsigned char *p = (const unsigned char *)data, *end = p + bytes, *first = record(&p, end, &count);
+    cr_assert_eq(count, 9 + 2 + 13);
+    cr_expect_eq(memcmp(first + 9, "\x1A\x0D" "brain.Event:2", 15), 0);
+    cr_expect_eq((size_t)(p - (const unsigned char *)data), before, "the first record is there at once");
+    expect_event(&p, end, "train/loss", 1, 5.25f);
+    expect_event(&p, end, "layer 0/load", 300, NAN);
+    tag[200] = '\0';
+    expect_event(&p, end, tag, UINT64_MAX >> 1, -1e-3f);
+    cr_expect_eq(p, end);
+    free(data);
+}
+
+Test(files, event_file_failures)
+{
+    struct vkm_tensorboard *tb, *other;
+    expect_failure(vkm_tensorboard_open(&test_log, at("none"), &tb), VKMOE_ERROR_IO, "none/events.out.tfevents.");
+    cr_expect_null(tb);
+    /* Two within a second: two files. */
+    assert_ok(vkm_tensorboard_open(&test_log, scratch, &tb));
+    assert_ok(vkm_tensorboard_open(&test_log, scratch, &other));
+    vkm_tensorboard_close(tb);
+    vkm_tensorboard_close(other);
+    struct dirent **names;
+    int count = scandir(scratch, &names, NULL, NULL);
+    cr_expect_eq(count, 4, ". and .. and two files");
+    for (int i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
 }

@@ -141,11 +141,6 @@ static bool write_report(const struct contest *c)
         dirs[i] = c->entries[i].dir;
     const bool written = report_write(dirs, count, c->out) == EXIT_OK;
     free(dirs);
-    if (written && !c->quiet) {
-        fputs("report      ", stdout);
-        print_quoted(c->out);
-        puts("/report.html");
-    }
     return written;
 }
 

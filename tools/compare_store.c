@@ -128,7 +128,8 @@ bool contest_find_runs(struct contest *c)
 static bool of_a_run(const char *name)
 {
     static const char *const names[] = { "metrics.jsonl", "config.json", "model.safetensors", "tokenizer.json",
-                                         "optimizer.safetensors", "trainer.json", EVALUATION_FILE };
+                                         "tokenizer_config.json", "optimizer.safetensors", "trainer.json",
+                                         EVALUATION_FILE };
     if (strncmp(name, "events.out.tfevents.", 20) == 0)
         return true;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "common.h"
 #include "evaluation.h"
+#include "json.h"
 
 enum { PRUNE_MOST = 64 };
 
@@ -64,7 +65,7 @@ static bool read_thresholds(const char *text, double thresholds[PRUNE_MOST], siz
 static bool write_json(const struct evaluation *evaluation)
 {
     json_t *object = evaluation_json(evaluation);
-    const bool written = object && json_dumpf(object, stdout, JSON_INDENT(2)) == 0;
+    const bool written = object && json_dumpf(object, stdout, JSON_FORMAT) == 0;
     json_decref(object);
     putchar('\n');
     if (!written)

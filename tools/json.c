@@ -20,7 +20,7 @@ double json_member(const json_t *object, const char *key)
 
 bool json_save(const char *dir, const char *name, const json_t *root)
 {
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    char *text = root ? json_dumps(root, JSON_FORMAT) : NULL;
     if (!text) {
         message("out of memory");
         return false;

@@ -5,6 +5,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+/* How objects are written: fifteen digits bring back what a few digits meant. */
+#define JSON_FORMAT (JSON_INDENT(2) | JSON_REAL_PRECISION(15))
+
 /* A real, or null where value is not finite. */
 json_t *json_number(double value);
 

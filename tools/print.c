@@ -140,11 +140,10 @@ static void print_load(const struct progress *p, const struct vkmoe_step_report 
 
 static void print_routers(const struct router_summary *routers, const struct vkmoe_step_report *report)
 {
-    printf("routers     entropy %.3f of at most %.3f nats, a sequence uses %.0f%% of the experts, %" PRIu64 " of %" PRIu64
-           " dead", routers->entropy, log((double)report->experts), 100.0 * routers->seu, routers->dead,
-           (uint64_t)report->layers * report->experts);
+    printf("routers     entropy %.3f of %.3f nats, SEU %.3f, %" PRIu64 " of %" PRIu64 " experts dead", routers->entropy,
+           log((double)report->experts), routers->seu, routers->dead, (uint64_t)report->layers * report->experts);
     if (!isnan(routers->pes))
-        printf(", least similarity of experts %.4f", routers->pes);
+        printf(", PES at least %.4f", routers->pes);
     putchar('\n');
 }
 
