@@ -103,7 +103,24 @@ static bool fits(const struct run *runs, size_t index)
     return true;
 }
 
-int report_write(const char *const *dirs, size_t count, const char *out_dir)
+/* Whether compare.json, if there is one, is what methods_find and report_json take it for; else a message. */
+static bool compare_fits(const char *path, const json_t *compare)
+{
+    const json_t *order = json_object_get(compare, "methods"), *seconds = json_object_get(compare, "step_seconds");
+    bool fine = (!order || json_is_array(order)) && (!seconds || json_is_object(seconds));
+    const char *key;
+    json_t *value;
+    for (size_t i = 0; i < json_array_size(order); i++)
+        fine = fine && json_is_string(json_array_get(order, i));
+    json_object_foreach((json_t *)seconds, key, value)
+        fine = fine && (json_is_null(value) || json_number_value(value) > 0.0);
+    if (!fine)
+        message("%s: \"methods\" must hold strings and \"step_seconds\" numbers above 0", path);
+    return fine;
+}
+
+/* report_write; with say, where the page is goes to stdout. */
+static int make_report(const char *const *dirs, size_t count, const char *out_dir, bool say)
 {
     struct run *runs = calloc(count + 1, sizeof *runs);
     size_t loaded = 0;
@@ -133,6 +150,8 @@ int report_write(const char *const *dirs, size_t count, const char *out_dir)
     compare_path = parent ? path_in(parent, "compare.json") : NULL;
     if (compare_path && !(compare = json_file_load(compare_path, &absent)) && !absent)
         goto end;
+    if (!compare_fits(compare_path, compare))
+        goto end;
     if (!out_dir && !compare) {
         message("where to? Give --out DIR, since the runs have no common parent with a compare.json");
         status = EXIT_USAGE;
@@ -141,7 +160,8 @@ int report_write(const char *const *dirs, size_t count, const char *out_dir)
     if (!out_dir)
         out_dir = parent;
     if (write_report(runs, loaded, compare, out_dir)) {
-        printf("%s%sreport.html\n", out_dir, out_dir[strlen(out_dir) - 1] == '/' ? "" : "/");
+        if (say)
+            printf("%s%sreport.html\n", out_dir, out_dir[strlen(out_dir) - 1] == '/' ? "" : "/");
         status = EXIT_OK;
     }
 end:
@@ -152,6 +172,11 @@ end:
     free(compare_path);
     json_decref(compare);
     return status;
+}
+
+int report_write(const char *const *runs, size_t count, const char *out_dir)
+{
+    return make_report(runs, count, out_dir, false);
 }
 
 static int run(const struct command *command, int argc, char **argv)
@@ -168,7 +193,7 @@ static int run(const struct command *command, int argc, char **argv)
     else if (parsed == OPTIONS_OK && o.out && !*o.out)
         message("--out: needs the name of a directory");
     else if (parsed == OPTIONS_OK)
-        status = report_write(o.runs.items, o.runs.count, o.out);
+        status = make_report(o.runs.items, o.runs.count, o.out, true);
     text_list_free(&o.runs);
     return status;
 }

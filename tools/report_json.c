@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
 #include "report_series.h"
 
 enum { FORMAT = 1 };
@@ -122,13 +123,13 @@ static json_t *tokens_to_baseline_json(const struct context *c, const struct met
     json_t *each = json_array();
     for (size_t i = 0; i < count; i++) {
         c->scratch[i] = tokens_to_loss(&c->runs[method->counted[i]], c->baseline_loss);
-        json_array_append_new(each, real_json(c->scratch[i]));
+        json_array_append_new(each, json_number(c->scratch[i]));
     }
     json_t *object = mean_json(c->scratch, count);
     json_object_set_new(object, "of", json_integer((json_int_t)count));
     json_object_set_new(object, "runs", each);
     json_object_set_new(object, "saving", method == &c->methods->list[c->methods->baseline] ? json_real(0.0) :
-                        real_json(1.0 - mean_of(c->scratch, count) / c->baseline_tokens));
+                        json_number(1.0 - mean_of(c->scratch, count) / c->baseline_tokens));
     return object;
 }
 
@@ -166,7 +167,7 @@ static json_t *gates_json(const struct context *c, const struct method *method)
                 c->scratch[i] = c->runs[method->counted[i]].gates[l * VKMOE_GATE_BINS + g];
             const double mean = mean_of(c->scratch, method->counted_count);
             any = any || !isnan(mean);
-            json_array_append_new(list, real_json(mean));
+            json_array_append_new(list, json_number(mean));
         }
         json_array_append_new(object, list);
     }
@@ -228,8 +229,8 @@ static json_t *method_json(const struct context *c, const struct method *method)
     json_object_set_new(object, "counted", indices_json(method->counted, method->counted_count));
     json_object_set_new(object, "summary", summary_json(c, method));
     json_object_set_new(object, "tokens_to_baseline", tokens_to_baseline_json(c, method));
-    json_object_set_new(object, "step_seconds", real_json(seconds));
-    json_object_set_new(object, "step_relative", real_json(seconds / c->none_seconds));
+    json_object_set_new(object, "step_seconds", json_number(seconds));
+    json_object_set_new(object, "step_relative", json_number(seconds / c->none_seconds));
     json_object_set_new(object, "curve", method_curve_json(c->runs, method));
     json_object_set_new(object, "layers", layers_json(c, method));
     json_object_set_new(object, "gates", gates_json(c, method));
@@ -244,7 +245,7 @@ static json_t *run_layers_json(const struct run *run)
     for (size_t f = 0; f < FIELD_COUNT; f++) {
         json_t *list = json_array();
         for (size_t l = 0; l < run->layers; l++)
-            json_array_append_new(list, real_json(run->fields[f * run->layers + l]));
+            json_array_append_new(list, json_number(run->fields[f * run->layers + l]));
         json_object_set_new(object, report_field_names[f], list);
     }
     return object;
@@ -269,9 +270,9 @@ static json_t *run_json(const struct context *c, size_t index)
                                last ? (json_int_t)last->tokens : 0, "parameters", (json_int_t)run->parameters,
                                "skipped", (json_int_t)run->skipped);
     json_object_set_new(object, "device", run->device ? json_string(run->device) : json_null());
-    json_object_set_new(object, "loss", real_json(loss));
-    json_object_set_new(object, "perplexity", real_json(exp(loss)));
-    json_object_set_new(object, "tokens_per_second", real_json((double)run->step_tokens / seconds));
+    json_object_set_new(object, "loss", json_number(loss));
+    json_object_set_new(object, "perplexity", json_number(exp(loss)));
+    json_object_set_new(object, "tokens_per_second", json_number((double)run->step_tokens / seconds));
     json_object_set(object, "model", (json_t *)run->model);
     json_object_set(object, "train", (json_t *)run->train);
     json_object_set_new(object, "layers", run_layers_json(run));
@@ -314,7 +315,7 @@ json_t *report_json(const struct run *runs, size_t count, const struct methods *
     c.none_seconds = none_seconds(&c);
     json_t *object = json_pack("{s:i, s:s, s:s, s:{s:I, s:o, s:o}, s:s}", "format", FORMAT, "version", vkmoe_version(),
                                "data", runs[0].data, "baseline", "method", (json_int_t)methods->baseline, "loss",
-                               real_json(c.baseline_loss), "tokens", real_json(c.baseline_tokens), "step_time",
+                               json_number(c.baseline_loss), "tokens", json_number(c.baseline_tokens), "step_time",
                                measured_seconds(&c) ? "interleaved" : "runs");
     json_object_set_new(object, "scale", scale_json(&c, count));
     json_object_set(object, "paper", (json_t *)paper);

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "json.h"
+
 enum { MAX_VALIDATIONS = 200, MAX_LOG = 120, MAX_LOAD = 40 };
 
 enum { MEAN, SUM, LEAST, MOST };
@@ -52,11 +54,6 @@ double reduce(size_t reduction, const double *fields, size_t layers)
     }
 }
 
-json_t *real_json(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static double mean_and_sd(const double *values, size_t count, double *sd, size_t *n)
 {
     double sum = 0.0, squares = 0.0;
@@ -86,7 +83,7 @@ json_t *mean_json(const double *values, size_t count)
     double sd;
     size_t n;
     const double mean = mean_and_sd(values, count, &sd, &n);
-    return json_pack("{s:o, s:o, s:I}", "mean", real_json(mean), "sd", real_json(sd), "n", (json_int_t)n);
+    return json_pack("{s:o, s:o, s:I}", "mean", json_number(mean), "sd", json_number(sd), "n", (json_int_t)n);
 }
 
 /* Column 0 is the loss, the others are the reductions. */
@@ -144,8 +141,8 @@ json_t *method_curve_json(const struct run *runs, const struct method *method)
             }
             if (!same)
                 continue;
-            json_array_append_new(means, real_json(mean_and_sd(values, method->counted_count, &sd, &n)));
-            json_array_append_new(sds, real_json(sd));
+            json_array_append_new(means, json_number(mean_and_sd(values, method->counted_count, &sd, &n)));
+            json_array_append_new(sds, json_number(sd));
             if (column == 0) {
                 json_array_append_new(steps, json_integer((json_int_t)point->step));
                 json_array_append_new(tokens, json_integer((json_int_t)point->tokens));
@@ -185,7 +182,7 @@ static json_t *columns_json(const struct run *run, const struct series *series, 
                 n++;
             }
             any = any || n > 0;
-            json_array_append_new(list, real_json(n > 0 ? sum / (double)n : NAN));
+            json_array_append_new(list, json_number(n > 0 ? sum / (double)n : NAN));
         }
         if (any || column == 0)
             json_object_set_new(object, column_name(column), list);
@@ -234,7 +231,7 @@ static json_t *share_json(const struct run *run, size_t layer, size_t first, siz
             if (!isnan(run->log.points[i].load[layer * experts + e]))
                 sum += run->log.points[i].load[layer * experts + e];
         const double share = total > 0.0 ? sum * (double)experts / total : NAN;
-        json_array_append_new(list, real_json(round(share * 1000.0) / 1000.0));
+        json_array_append_new(list, json_number(round(share * 1000.0) / 1000.0));
     }
     return list;
 }

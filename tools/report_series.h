@@ -4,9 +4,6 @@
 
 #include "report_methods.h"
 
-/* null where it is not finite. */
-json_t *real_json(double value);
-
 /* {"mean", "sd", "n"}: over the values that are not NaN; the sample standard deviation, null with fewer than two. */
 json_t *mean_json(const double *values, size_t count);
 double mean_of(const double *values, size_t count);

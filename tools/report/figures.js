@@ -41,13 +41,15 @@ function lossFigure() {
   if (!series.length) return null;
   const most = Math.max(...series.flatMap(s => s.x));
   const logged = series.every(s => s.sd === undefined);
-  const options = { xLabel: "tokens", xFormat: x => count(x), names: true, title: tokensText,
+  const options = { xLabel: "tokens", xFormat: short, names: true, title: tokensText,
     label: `Loss over tokens. At the end: ${endsOf(series)}.` };
   const reference = { value: data.baseline.loss, text: `final loss of ${baseline.name}`, end: false };
   const whole = titled(logged ? "Training loss" : "Validation loss", "nats per token", linePlot(series, { ...options, xLog: true, xLabel: "tokens, logarithmic" }));
   const late = titled("The second half, enlarged", "nats per token", linePlot(series, { ...options, from: most / 2,
     references: methods.length > 1 ? [reference] : [] }));
-  return figure("Lower is better; a gap between lines is worth trusting where it is wider than the bands (one standard deviation over seeds; thin lines are seeds).",
+  return figure(series.some(s => s.method.counted.length > 1)
+    ? "Lower is better; a gap between lines is worth trusting where it is wider than the bands (one standard deviation over seeds; thin lines are seeds)."
+    : methods.length > 1 ? "Lower is better; with one seed a small gap between lines may be chance." : "Lower is better; a curve that still falls at its end would gain from more steps.",
     el("div", { class: "grid", style: "--cell:440px" }, whole, late));
 }
 
@@ -63,7 +65,7 @@ function bars(rows, options) {
     const bottom = height - 30, groups = [];
     for (const t of x.ticks(narrow ? 3 : 6))
       node.append(svg("line", { x1: x(t), x2: x(t), y1: 0, y2: bottom, stroke: "var(--grid)" }),
-        svg("text", { x: x(t), y: bottom + 16, "text-anchor": t === 0 ? "start" : "middle" }, count(t)));
+        svg("text", { x: x(t), y: bottom + 16, "text-anchor": t === 0 ? "start" : "middle" }, short(t)));
     list.forEach((r, i) => {
       const top = i * row + (narrow ? 20 : 9), middle = top + 10;
       const group = svg("g", { "data-m": r.method.index });
@@ -213,10 +215,10 @@ function timeFigure() {
     ["load_max", "Busiest expert", "load over an even share"], ["seu", "Experts used by a sequence", "share of all"]];
   const plots = metrics.map(([key, heading, unit]) => {
     const series = curves(routed, key).map(dense);
-    return series.length ? titled(heading, unit, linePlot(series, { xLabel: "tokens", xFormat: x => count(x), height: 210, title: tokensText,
+    return series.length ? titled(heading, unit, linePlot(series, { xLabel: "tokens", xFormat: short, height: 210, zero: key === "used", title: tokensText,
       label: `${heading} (${unit}) over tokens. At the end: ${endsOf(series)}.` })) : null;
   }).filter(Boolean);
-  return plots.length ? figure("A router that has settled changes few tokens' experts; falling entropy is confidence, a falling count of experts is collapse. Means over layers; bands are one standard deviation over seeds.",
+  return plots.length ? figure("A router that has settled changes few tokens' experts; falling entropy is confidence, a falling count of experts is collapse. Means over layers" + (routed.some(m => m.counted.length > 1) ? "; bands are one standard deviation over seeds." : "."),
     el("div", { class: "grid" }, ...plots)) : null;
 }
 
@@ -224,8 +226,8 @@ function gramFigure() {
   const series = curves(routed, "gram_mean_square").map(dense).map(s => ({ ...s, y: s.y.map(y => y > 0 ? y : null) })).filter(s => s.y.some(known));
   if (!series.length) return null;
   const theirs = data.paper.rows.find(r => r.metric === "gram_mean_square");
-  return figure("How far the router's rows are from orthonormal: mean square entry of WWᵀ − I, mean over layers. SimBal should stay many powers of ten below the rest.",
-    linePlot(series, { xLabel: "tokens", xFormat: x => count(x), yLog: true, names: true, height: 280, title: tokensText,
+  return figure(`How far the router's rows are from orthonormal: mean square entry of WWᵀ − I, mean over layers. SimBal should hold it powers of ten below ${methods.length > 1 ? "the rest" : "the upper line"}.`,
+    linePlot(series, { xLabel: "tokens", xFormat: short, yLog: true, names: true, height: 280, title: tokensText,
       references: [{ value: theirs.lbl, text: "paper, LBL", end: false }, { value: theirs.simbal, text: "paper, SimBal", end: false }],
       label: `Gram distance over tokens, logarithmic. At the end: ${endsOf(series)}.` }));
 }

@@ -16,9 +16,9 @@ function heading() {
 function lede() {
   const devices = [...new Set(runs.map(r => r.device).filter(Boolean))], p = data.paper;
   const where = devices.length === 0 ? "" : devices.length <= 2 ? ` on ${listed(devices)}` : ` on ${devices.length} devices`;
-  return `${methods.length > 1 ? `${listed(methods.map(m => m.name))} are compared` : "What is shown was trained"} at ${range(data.scale.parameters, x => count(x))} parameters and ` +
+  return `${methods.length > 1 ? `${listed(methods.map(m => m.name))} are compared` : runs.length > 1 ? "These runs have" : "This run has"}${methods.length > 1 ? " at" : ""} ${range(data.scale.parameters, x => count(x))} parameters and ` +
     `${runs.length > 1 ? "up to " : ""}${count(data.scale.tokens)} tokens${where}. The paper (arXiv ${p.arxiv}) trained ${range(p.parameters, x => count(x))} parameters on ${range(p.tokens, x => count(x))} tokens: ` +
-    `these are ${scaleText()}, and show what the methods do at this scale, not at theirs.`;
+    `${runs.length > 1 ? "these are" : "this is"} ${scaleText()}, and ${runs.length > 1 ? "show what the methods do" : "shows what the method does"} at this scale, not at theirs.`;
 }
 
 function notice() {

@@ -69,7 +69,7 @@ function logarithmic([a, b], [from, to]) {
 
 function tickText(values) {
   const largest = Math.max(...values.map(Math.abs));
-  if (largest >= 10000) return values.map(v => count(v));
+  if (largest >= 10000) return values.map(short);
   if (largest < 1e-3 || values.some(v => v !== 0 && Math.abs(v) < 1e-4))
     return values.map(v => v === 0 ? "0" : (p => (m => (m === "1" ? "" : m + "·") + "10" + superscript(String(p)))(
       String(Number((v / 10 ** p).toPrecision(2)))))(Math.floor(Math.log10(Math.abs(v)) + 1e-9)));

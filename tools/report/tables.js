@@ -50,9 +50,9 @@ function summaryTable() {
     return el("td", { class: marks[i].has(m) ? "best" : null }, ...(texts ? [texts[0], texts[1] ? el("small", {}, texts[1]) : null] : ["–"]));
   })));
   const timing = data.step_time === "interleaved" ? "steps measured by turns on a quiet machine" : "the median speed that the runs logged";
-  return el("figure", {}, el("figcaption", {}, "Bold: the best mean, and every one that is nearer to it than the larger of the two deviations, so no worse as far as these seeds can tell."),
+  return el("figure", {}, methods.length > 1 ? el("figcaption", {}, "Bold: the best mean, and every one that is nearer to it than the larger of the two deviations, so no worse as far as these seeds can tell.") : "",
     table(["", ...used.map(c => c.head)], rows, "summary"),
-    el("p", { class: "note" }, `± is the sample standard deviation over seeds. PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. Step time${methods.some(m => known(m.step_relative)) ? ", relative to no balance" : ""}: ${timing}.`));
+    el("p", { class: "note" }, `${runs.length > 1 ? "± is the sample standard deviation over seeds. " : ""}PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. Step time${methods.some(m => known(m.step_relative)) ? ", relative to no balance" : ""}: ${timing}.`));
 }
 
 const paperNames = { perplexity: "perplexity", pes_min: "min PES", seu: "SEU", entropy: "router entropy", gram_mean_square: "Gram distance", tokens_to_baseline: "tokens to LBL's final loss" };
@@ -75,11 +75,10 @@ function paperTable() {
     table(["", "paper, LBL", "paper, SimBal", "ratio", "here, LBL", "here, SimBal", "ratio"], rows));
 }
 
-const times = x => x >= 1.5 ? `${many(x)} times` : "about as many";
 function scaleText() {
   const p = data.paper, s = data.scale, most = s.parameters[1];
   const smaller = p.parameters[0] / most, fewer = p.tokens[0] / s.tokens;
-  return `${smaller >= 1.5 ? `models ${times(smaller)} smaller` : "models of about the size"} and ${fewer >= 1.5 ? `${times(fewer)} fewer tokens` : "about as many tokens"} than the paper's smallest`;
+  return `${smaller >= 1.5 ? `${runs.length > 1 ? "models" : "a model"} ${many(smaller)} times smaller` : "about the size"}, on ${fewer >= 1.5 ? `${many(fewer)} times fewer` : "about as many"} tokens, than the paper's smallest`;
 }
 
 const setting = value => value === null ? "–" : typeof value === "boolean" ? (value ? "on" : "off") : typeof value === "object" ? JSON.stringify(value)

@@ -27,15 +27,16 @@ function fixed(x, digits = 4) {
   return minus(x.toFixed(Math.max(0, Math.min(8, digits - 1 - power))));
 }
 
-// 1.23M; digits count.
-function count(x, digits = 3) {
+// 1.23M.
+function count(x) {
   if (!known(x)) return "–";
   const units = ["", "k", "M", "B", "T"];
   let unit = 0;
   while (Math.abs(x) >= 999.5 && unit < 4) { x /= 1000; unit++; }
-  const shown = unit === 0 && Number.isInteger(x) ? String(x) : Number(x.toPrecision(digits)).toString();
-  return minus(shown) + units[unit];
+  return minus(unit === 0 && Number.isInteger(x) ? String(x) : x.toPrecision(3)) + units[unit];
 }
+// The same for the ticks of an axis: 2M.
+const short = x => count(x).replace(/(\.\d*?)0+(?=\D*$)/, "$1").replace(/\.(?=\D*$)/, "");
 
 const percent = (x, digits = 0) => known(x) ? minus((100 * x).toFixed(digits)) + "%" : "–";
 
@@ -95,4 +96,4 @@ const listed = items => items.length < 2 ? items.join("") : items.slice(0, -1).j
 const many = x => Number(x.toPrecision(2)).toLocaleString("en");
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const numeral = n => ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"][n] || String(n);
-const range = ([a, b], format) => a === b ? format(a) : `${format(a)}–${format(b)}`;
+const range = ([a, b], format) => format(a) === format(b) ? format(a) : `${format(a)}–${format(b)}`;
