@@ -43,43 +43,84 @@ struct num ref_softmax(size_t n, const struct num *x, struct num *p)
     return lse;
 }
 
+/* score [E] = z + bias: exact where f32 represents the sum of exact terms, so that ties stay ties. */
+static void compared(const struct ref_gate *gate, const struct num *z, struct num *score)
+{
+    for (size_t e = 0; e < gate->E; e++) {
+        score[e] = gate->bias ? num_add(z[e], gate->bias[e]) : z[e];
+        const double sum = gate->bias ? z[e].v + gate->bias[e].v : 0;
+        if (gate->bias && z[e].e == 0 && gate->bias[e].e == 0 && (double)(float)sum == sum)
+            score[e] = num_exact(sum);
+    }
+}
+
 /* Does expert a come before b? */
 static bool before(const struct num *score, size_t a, size_t b)
 {
     return score[a].v > score[b].v || (score[a].v == score[b].v && a < b);
 }
 
-void ref_topk(size_t T, size_t E, size_t K, const struct num *score, uint32_t *idx)
+/* Does it whatever f32 makes of the two? */
+static bool surely_before(const struct num *score, size_t a, size_t b)
 {
-    for (size_t t = 0; t < T; t++, score += E, idx += K)
+    const double slack = score[a].e + score[b].e;
+    return before(score, a, b) && !(slack > 0 && score[a].v - score[b].v <= slack);
+}
+
+void ref_topk(const struct ref_gate *gate, const struct num *z, uint32_t *idx)
+{
+    const size_t E = gate->E, first = gate->drop_top, last = first + gate->K;
+    struct num *score = ref_new(E);
+    for (size_t t = 0; t < gate->T; t++, z += E, idx += gate->K) {
+        compared(gate, z, score);
         for (size_t i = 0; i < E; i++) {
             size_t rank = 0;
             for (size_t j = 0; j < E; j++)
                 rank += before(score, j, i);
-            if (rank < K)
-                idx[rank] = (uint32_t)i;
+            if (rank >= first && rank < last)
+                idx[rank - first] = (uint32_t)i;
         }
+    }
+    free(score);
 }
 
-bool ref_topk_admissible(size_t T, size_t E, size_t K, const struct num *score, const uint32_t *idx)
+/* Every other expert was passed over or comes after all of idx; exactly drop_top were passed over. */
+static bool admissible(size_t E, size_t K, size_t drop_top, const struct num *score, const uint32_t *idx)
 {
-    for (size_t t = 0; t < T; t++, score += E, idx += K)
+    size_t over = 0, perhaps_over = 0;
+    for (size_t i = 0; i < E; i++) {
+        bool chosen = false, before_some = false, after_some = false;
         for (size_t k = 0; k < K; k++) {
-            if (idx[k] >= E)
-                return false;
-            for (size_t j = 0; j < k; j++)
-                if (idx[j] == idx[k])
-                    return false;
-            for (size_t i = 0; i < E; i++) {
-                bool earlier = false;
-                for (size_t j = 0; j <= k; j++)
-                    earlier = earlier || idx[j] == i;
-                const double slack = score[i].e + score[idx[k]].e;
-                if (!earlier && before(score, i, idx[k]) && !(score[i].v - score[idx[k]].v <= slack && slack > 0))
-                    return false;
-            }
+            chosen = chosen || idx[k] == i;
+            before_some = before_some || surely_before(score, i, idx[k]);
+            after_some = after_some || surely_before(score, idx[k], i);
         }
-    return true;
+        if (!chosen && before_some && after_some)
+            return false;
+        over += !chosen && before_some;
+        perhaps_over += !chosen && !after_some;
+    }
+    return over <= drop_top && drop_top <= perhaps_over;
+}
+
+bool ref_topk_admissible(const struct ref_gate *gate, const struct num *z, const uint32_t *idx)
+{
+    const size_t E = gate->E, K = gate->K;
+    struct num *score = ref_new(E);
+    bool ok = true;
+    for (size_t t = 0; t < gate->T && ok; t++, z += E, idx += K) {
+        for (size_t k = 0; k < K; k++)
+            ok = ok && idx[k] < E;
+        if (!ok)
+            break;
+        compared(gate, z, score);
+        for (size_t k = 0; k < K; k++)
+            for (size_t j = 0; j < k; j++)
+                ok = ok && idx[j] != idx[k] && !surely_before(score, idx[k], idx[j]);
+        ok = ok && admissible(E, K, gate->drop_top, score, idx);
+    }
+    free(score);
+    return ok;
 }
 
 /* s = the sum that norm_topk divides by */
@@ -98,23 +139,51 @@ static void chosen_weights(size_t K, bool norm_topk, const struct num *p, const 
         g[k] = norm_topk ? num_div(p[idx[k]], sum) : p[idx[k]];
 }
 
-void ref_gate(size_t T, size_t E, size_t K, bool norm_topk, bool fixed, const struct num *z, struct num *p,
-              uint32_t *idx, struct num *g)
+/* p [E] of one token; returns its log-sum-exp, of a softmax */
+static struct num weigh(const struct ref_gate *gate, const struct num *z, struct num *p)
 {
+    if (!gate->sigmoid)
+        return ref_softmax(gate->E, z, p);
+    for (size_t e = 0; e < gate->E; e++)
+        p[e] = num_sigmoid(z[e]);
+    return num_exact(0);
+}
+
+void ref_gate_forward(const struct ref_gate *gate, bool fixed, const struct num *z, struct num *p, uint32_t *idx,
+                      struct num *g, struct num *lse)
+{
+    const size_t E = gate->E, K = gate->K;
     if (!fixed)
-        ref_topk(T, E, K, z, idx);
-    for (size_t t = 0; t < T; t++) {
-        ref_softmax(E, z + t * E, p + t * E);
-        chosen_weights(K, norm_topk, p + t * E, idx + t * K, g + t * K);
+        ref_topk(gate, z, idx);
+    for (size_t t = 0; t < gate->T; t++) {
+        const struct num sum = weigh(gate, z + t * E, p + t * E);
+        if (lse && !gate->sigmoid)
+            lse[t] = sum;
+        chosen_weights(K, gate->norm_topk, p + t * E, idx + t * K, g + t * K);
     }
 }
 
-void ref_gate_backward(size_t T, size_t E, size_t K, bool norm_topk, const struct num *z, const uint32_t *idx,
-                       const struct num *dg, const struct num *dp_extra, struct num *dz)
+/* dz [E] from p and dp [E]; pull = 2 z_coef / T lse */
+static void gate_slope(const struct ref_gate *gate, const struct num *p, const struct num *dp, struct num pull,
+                       struct num *dz)
 {
+    struct num_sum inner = {0};
+    for (size_t i = 0; i < gate->E; i++)
+        num_sum_mul(&inner, p[i], dp[i]);
+    for (size_t i = 0; i < gate->E; i++)
+        dz[i] = gate->sigmoid ? num_mul(dp[i], num_mul(p[i], num_sub(num_exact(1), p[i])))
+                              : num_mul(p[i], num_add(num_sub(dp[i], num_sum_end(&inner)), pull));
+}
+
+void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const uint32_t *idx, const struct num *dg,
+                       const struct num *dp_extra, double z_coef, struct num *dz)
+{
+    const size_t E = gate->E, K = gate->K;
+    const bool norm_topk = gate->norm_topk;
+    const struct num z_scale = num_div(num_exact(2 * z_coef), num_exact((double)gate->T));
     struct num *p = ref_new(2 * E + K), *dp = p + E, *g = dp + E;
-    for (size_t t = 0; t < T; t++, z += E, idx += K, dg += K, dz += E) {
-        ref_softmax(E, z, p);
+    for (size_t t = 0; t < gate->T; t++, z += E, idx += K, dg += K, dz += E) {
+        const struct num lse = weigh(gate, z, p);
         chosen_weights(K, norm_topk, p, idx, g);
         for (size_t i = 0; i < E; i++)
             dp[i] = dp_extra ? dp_extra[t * E + i] : num_exact(0);
@@ -126,13 +195,18 @@ void ref_gate_backward(size_t T, size_t E, size_t K, bool norm_topk, const struc
             const struct num d = norm_topk ? num_div(num_sub(dg[k], mean), sum) : dg[k];
             dp[idx[k]] = num_add(dp[idx[k]], d);
         }
-        struct num_sum inner = {0};
-        for (size_t i = 0; i < E; i++)
-            num_sum_mul(&inner, p[i], dp[i]);
-        for (size_t i = 0; i < E; i++)
-            dz[i] = num_mul(p[i], num_sub(dp[i], num_sum_end(&inner)));
+        gate_slope(gate, p, dp, num_mul(z_scale, lse), dz);
     }
     free(p);
+}
+
+void ref_prune(size_t E, size_t n, double below, uint32_t *idx, struct num *g)
+{
+    for (size_t i = 0; i < n; i++)
+        if (g[i].v < below) {
+            idx[i] = (uint32_t)E;
+            g[i] = num_exact(0);
+        }
 }
 
 void ref_dispatch(size_t T, size_t E, size_t K, const uint32_t *idx, uint32_t *counts, uint32_t *offset,
