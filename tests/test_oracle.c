@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTS = 4, T = 6, D = 8, E = 4, K = 2, F = 5, V = 7, M = 3, N = 5, Q = 4, S = 3, H = 2, R = T * K };
+enum { PARTS = 6, T = 6, D = 8, E = 4, K = 2, F = 5, G = 6, V = 7, M = 3, N = 5, Q = 4, S = 3, H = 2, R = T * K };
 
 /* An operation with up to PARTS inputs that have a gradient. The objective is sum dy * y with dy fixed. */
 struct op {
@@ -23,7 +23,8 @@ static const uint32_t tokens[T] = {3, 0, 3, 6, 3, 1};
 /* Expert 2 is never chosen. */
 static const uint32_t idx[T * K] = {0, 1, 3, 1, 1, 0, 0, 3, 3, 0, 1, 3};
 static const struct ref_heads heads = {2, S, H, D / H};
-static const struct ref_moe moe = {T, D, E, K, F, true}, moe_plain = {T, D, E, K, F, false};
+static const struct ref_moe moe = {{T, E, K, false, true}, D, F, 0}, moe_plain = {{T, E, K, false, false}, D, F, 0};
+static const struct ref_moe moe_shared = {{T, E, K, true, true}, D, F, G};
 
 static uint32_t counts[E], offset[E + 1], row_of[R], token_of[R], slot_of[R];
 static struct num cosines[S * D / H / 2], sines[S * D / H / 2];
@@ -123,27 +124,35 @@ static void attention_b(struct num *const *x, struct num *const *dy, struct num 
 }
 
 /* y[0] = g, y[1] = p: the gradient of p is what a balance loss adds */
-static void gate(bool norm_topk, struct num *const *x, struct num *const *y)
+static void gate(const struct ref_gate *of, struct num *const *x, struct num *const *y)
 {
     uint32_t chosen[T * K];
     memcpy(chosen, idx, sizeof chosen);
-    ref_gate(T, E, K, norm_topk, true, x[0], y[1], chosen, y[0]);
+    ref_gate_forward(of, true, x[0], y[1], chosen, y[0], NULL);
 }
 static void gate_f(struct num *const *x, struct num *const *y)
 {
-    gate(false, x, y);
+    gate(&moe_plain.gate, x, y);
 }
 static void gate_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
 {
-    ref_gate_backward(T, E, K, false, x[0], idx, dy[0], dy[1], dx[0]);
+    ref_gate_backward(&moe_plain.gate, x[0], idx, dy[0], dy[1], 0, dx[0]);
 }
 static void gate_norm_f(struct num *const *x, struct num *const *y)
 {
-    gate(true, x, y);
+    gate(&moe.gate, x, y);
 }
 static void gate_norm_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
 {
-    ref_gate_backward(T, E, K, true, x[0], idx, dy[0], dy[1], dx[0]);
+    ref_gate_backward(&moe.gate, x[0], idx, dy[0], dy[1], 0, dx[0]);
+}
+static void gate_sigmoid_f(struct num *const *x, struct num *const *y)
+{
+    gate(&moe_shared.gate, x, y);
+}
+static void gate_sigmoid_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
+{
+    ref_gate_backward(&moe_shared.gate, x[0], idx, dy[0], dy[1], 0, dx[0]);
 }
 
 static void swiglu_f(struct num *const *x, struct num *const *y)
@@ -155,11 +164,11 @@ static void swiglu_b(struct num *const *x, struct num *const *dy, struct num *co
     ref_swiglu_backward(R, F, x[0], dy[0], dx[0]);
 }
 
-/* x, router, w13, w2 -> out, p */
+/* x, router, w13, w2, shared13, shared2 -> out, p */
 static void layer_f(const struct ref_moe *layer, struct num *const *x, struct num *const *y)
 {
     struct ref_moe_state state;
-    ref_moe_forward(layer, &(struct ref_moe_weights){x[1], x[2], x[3]}, x[0], idx, &state, y[0]);
+    ref_moe_forward(layer, &(struct ref_moe_weights){x[1], x[2], x[3], x[4], x[5]}, x[0], NULL, idx, &state, y[0]);
     memcpy(y[1], state.p, T * E * sizeof **y);
     ref_moe_state_free(&state);
 }
@@ -167,9 +176,10 @@ static void layer_b(const struct ref_moe *layer, struct num *const *x, struct nu
 {
     struct ref_moe_state state;
     struct num *out = ref_new(T * D);
-    const struct ref_moe_weights w = {x[1], x[2], x[3]};
-    ref_moe_forward(layer, &w, x[0], idx, &state, out);
-    ref_moe_backward(layer, &w, x[0], &state, dy[0], dy[1], &(struct ref_moe_grads){dx[0], dx[1], dx[2], dx[3]});
+    const struct ref_moe_weights w = {x[1], x[2], x[3], x[4], x[5]};
+    ref_moe_forward(layer, &w, x[0], NULL, idx, &state, out);
+    ref_moe_backward(layer, &w, x[0], &state, dy[0], dy[1], 0,
+                     &(struct ref_moe_grads){dx[0], dx[1], dx[2], dx[3], dx[4], dx[5]});
     for (size_t i = 0; i < D * F; i++)
         cr_assert(dx[3][2 * D * F + i].v == 0 && dx[3][2 * D * F + i].e == 0, "expert 2 has no rows");
     ref_moe_state_free(&state);
@@ -190,6 +200,15 @@ static void moe_plain_f(struct num *const *x, struct num *const *y)
 static void moe_plain_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
 {
     layer_b(&moe_plain, x, dy, dx);
+}
+
+static void moe_shared_f(struct num *const *x, struct num *const *y)
+{
+    layer_f(&moe_shared, x, y);
+}
+static void moe_shared_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
+{
+    layer_b(&moe_shared, x, dy, dx);
 }
 
 static const uint32_t targets[T] = {6, 0, REF_IGNORED, 2, 2, 5};
@@ -222,23 +241,6 @@ static void simbal_b(struct num *const *x, struct num *const *dy, struct num *co
     ref_simbal(E, D, dy[0][0].v, x[0], dx[0]);
 }
 
-static void lbl_f(struct num *const *x, struct num *const *y)
-{
-    y[0][0] = ref_lbl(T, S, E, K, x[0], idx, 1, false, NULL);
-}
-static void lbl_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
-{
-    ref_lbl(T, S, E, K, x[0], idx, dy[0][0].v, false, dx[0]);
-}
-static void lbl_topk_f(struct num *const *x, struct num *const *y)
-{
-    y[0][0] = ref_lbl(T, T, E, K, x[0], idx, 1, true, NULL);
-}
-static void lbl_topk_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
-{
-    ref_lbl(T, T, E, K, x[0], idx, dy[0][0].v, true, dx[0]);
-}
-
 static const struct op ops[] = {
     {"embed", {V * D}, {T * D}, embed_f, embed_b},
     {"rmsnorm", {T * D, D}, {T * D}, norm_f, norm_b},
@@ -251,13 +253,14 @@ static const struct op ops[] = {
     {"attention", {T * 3 * D}, {T * D}, attention_f, attention_b},
     {"gate", {T * E}, {T * K, T * E}, gate_f, gate_b},
     {"gate, norm_topk", {T * E}, {T * K, T * E}, gate_norm_f, gate_norm_b},
+    {"gate, sigmoid, norm_topk", {T * E}, {T * K, T * E}, gate_sigmoid_f, gate_sigmoid_b},
     {"swiglu", {R * 2 * F}, {R * F}, swiglu_f, swiglu_b},
     {"moe", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_plain_f, moe_plain_b},
     {"moe, norm_topk", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_f, moe_b},
+    {"moe, sigmoid, shared", {T * D, E * D, E * 2 * F * D, E * D * F, 2 * G * D, D * G}, {T * D, T * E}, moe_shared_f,
+     moe_shared_b},
     {"xent", {T * V}, {1}, xent_f, xent_b},
     {"simbal", {E * D}, {1}, simbal_f, simbal_b},
-    {"lbl", {T * E}, {1}, lbl_f, lbl_b},
-    {"lbl, top-k only", {T * E}, {1}, lbl_topk_f, lbl_topk_b},
 };
 
 static struct num *filled(size_t n, uint64_t seed)

@@ -11,7 +11,7 @@
 static struct ref_model small(void)
 {
     return (struct ref_model){.L = 2, .B = 2, .S = 3, .D = 8, .H = 2, .E = 4, .K = 2, .F = 4, .V = 7, .norm_eps = 1e-5f,
-                              .rope_theta = 100, .z_loss = 0.01f, .balance_coef = 0.1f};
+                              .rope_theta = 100, .z_loss = 0.01f};
 }
 
 static struct num *parameters(const struct ref_model *m, float scale)
@@ -34,14 +34,39 @@ static struct ref_check check(const struct num *got, const struct num *want, siz
     return c;
 }
 
+/* Coefficients, and what the router and the layer are. */
 static const struct {
-    enum ref_balance balance;
-    bool norm_topk, lbl_topk_only;
-    size_t lbl_group;
+    float simbal, lbl, router_z;
+    bool norm_topk, sigmoid, bias, lbl_full, lbl_outside;
+    size_t lbl_group, G;
 } variants[] = {
-    {REF_BALANCE_NONE, false},       {REF_BALANCE_SIMBAL, false},       {REF_BALANCE_SIMBAL, true},
-    {REF_BALANCE_LBL, false, false}, {REF_BALANCE_LBL, true, false, 3}, {REF_BALANCE_LBL, true, true, 3},
+    {0},
+    {.simbal = 0.1f},
+    {.simbal = 0.1f, .norm_topk = true, .G = 4},
+    {.lbl = 0.1f, .lbl_full = true},
+    {.lbl = 0.1f, .lbl_group = 3, .norm_topk = true},
+    {.lbl = 0.1f, .lbl_outside = true, .lbl_full = true, .bias = true},
+    {.lbl = 0.1f, .lbl_outside = true, .sigmoid = true},
+    {.lbl = 0.1f, .lbl_group = 3, .lbl_full = true, .sigmoid = true, .norm_topk = true, .bias = true, .G = 8},
+    {.router_z = 0.1f, .bias = true},
+    {.simbal = 0.1f, .lbl = 0.1f, .router_z = 0.1f, .norm_topk = true, .G = 4},
+    {.simbal = 0.1f, .lbl = 0.1f, .lbl_outside = true, .sigmoid = true, .bias = true},
 };
+
+static struct ref_model variant(size_t index)
+{
+    struct ref_model m = small();
+    m.simbal = variants[index].simbal;
+    m.lbl = variants[index].lbl;
+    m.router_z = variants[index].router_z;
+    m.norm_topk = variants[index].norm_topk;
+    m.sigmoid = variants[index].sigmoid;
+    m.router_bias = variants[index].bias;
+    m.lbl_full = variants[index].lbl_full;
+    m.lbl_group = variants[index].lbl_group;
+    m.G = variants[index].G;
+    return m;
+}
 
 ParameterizedTestParameters(oracle_model, gradient)
 {
@@ -54,13 +79,12 @@ ParameterizedTestParameters(oracle_model, gradient)
 /* As in test_oracle.c: allowed are the truncation, seen at twice the step, and the rounding, from the bounds. */
 ParameterizedTest(size_t *index, oracle_model, gradient)
 {
-    struct ref_model m = small();
-    m.balance = variants[*index].balance;
-    m.norm_topk = variants[*index].norm_topk;
-    m.lbl_topk_only = variants[*index].lbl_topk_only;
-    m.lbl_group = variants[*index].lbl_group;
+    struct ref_model m = variant(*index);
     const size_t T = m.B * m.S, total = ref_params_total(&m);
-    struct num *params = parameters(&m, 0.4f), *grad = ref_new(total);
+    static const float outside[8] = {0.5f, 0.25f, 1.25f, 0, 0.75f, 0.75f, 0, 0.5f};
+    struct num *params = parameters(&m, 0.4f), *grad = ref_new(total), *load = ref_exact_new(outside, 8);
+    if (variants[*index].lbl_outside)
+        m.lbl_load = load;
     uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[24];
     case_fill_indices(tokens, T, 2, (uint32_t)m.V);
 
@@ -89,15 +113,19 @@ ParameterizedTest(size_t *index, oracle_model, gradient)
     }
     cr_log_info("gradients to %.3g, off by at most %.2g, at most %.2g allowed", largest, worst, loosest);
     cr_assert_lt(loosest, 1e-5 * largest);
+    for (size_t layer = 0; layer < m.L; layer++)
+        for (size_t i = 0; i < ref_param_count(&m, REF_ROUTER_BIAS); i++)
+            cr_assert(num_is_zero(grad[ref_param_offset(&m, REF_ROUTER_BIAS, layer) + i]), "the bias has no gradient");
     free(params);
     free(grad);
+    free(load);
 }
 
 /* Fixing the choice that was made changes nothing; the sum of the parts is the loss; the layout has no gaps. */
 Test(oracle_model, consistent)
 {
-    struct ref_model m = small();
-    m.balance = REF_BALANCE_SIMBAL;
+    const struct ref_model m = variant(7);
+    const struct ref_gate gate = {6, m.E, m.K};
     const size_t total = ref_params_total(&m);
     struct num *params = parameters(&m, 0.4f);
     const uint32_t tokens[6] = {0, 1, 2, 3, 4, 5}, none[6] = {REF_IGNORED, REF_IGNORED, REF_IGNORED, REF_IGNORED,
@@ -109,8 +137,13 @@ Test(oracle_model, consistent)
     ref_model_run(&m, params, tokens, tokens, NULL, &free_run);
     ref_model_run(&m, params, tokens, tokens, idx, &fixed_run);
     cr_assert_eq(memcmp(logits[0], logits[1], sizeof logits[0]), 0);
-    cr_assert(ref_topk_admissible(12, 4, 2, router, idx));
-    cr_assert_float_eq(free_run.loss.v, free_run.cross_entropy.v + free_run.z_loss.v + free_run.balance.v, 1e-14);
+    for (size_t l = 0; l < m.L; l++) {
+        struct ref_gate biased = gate;
+        biased.bias = params + ref_param_offset(&m, REF_ROUTER_BIAS, l);
+        cr_assert(ref_topk_admissible(&biased, router + l * 24, idx + l * 12));
+    }
+    cr_assert_float_eq(free_run.loss.v, free_run.cross_entropy.v + free_run.z_loss.v + free_run.simbal.v +
+                                            free_run.lbl.v + free_run.router_z.v, 1e-14);
     ref_model_run(&m, params, tokens, none, idx, &fixed_run);
     cr_assert_eq(fixed_run.cross_entropy.v, 0);
     cr_assert_eq(fixed_run.z_loss.v, 0);
@@ -130,9 +163,12 @@ Test(oracle_model, bounds)
 {
     for (size_t c = 0; c < 2 * CASE_COUNT(case_models); c++) {
         const struct case_model *s = &case_models[c / 2];
+        const bool sigmoid = (c / 2) % 3 == 1;
         const struct ref_model m = {.L = s->L, .B = s->B, .S = s->S, .D = s->D, .H = s->H, .E = s->E, .K = s->K,
                                     .F = s->F, .V = s->V, .norm_eps = 1e-5f, .rope_theta = 1e4f, .z_loss = 1e-5f,
-                                    .norm_topk = s->norm_topk, .balance = REF_BALANCE_SIMBAL, .balance_coef = 0.1f};
+                                    .norm_topk = s->norm_topk, .simbal = 0.1f, .lbl = 0.01f, .lbl_full = c % 4 == 0,
+                                    .router_z = sigmoid ? 0 : 1e-3f, .sigmoid = sigmoid, .G = c % 4 < 2 ? 8 : 0,
+                                    .router_bias = c % 2, .lbl_group = c % 3 ? 0 : s->S};
         const size_t T = m.B * m.S, total = ref_params_total(&m);
         struct num *params = parameters(&m, c % 2 ? 0.035f : 0.3f);
         uint32_t *tokens = calloc(T, sizeof *tokens), *idx = calloc(m.L * T * m.K, sizeof *idx);
@@ -161,34 +197,6 @@ Test(oracle_model, bounds)
         free(tokens);
         free(idx);
     }
-}
-
-Test(oracle_model, top_k)
-{
-    static const float scores[2][5] = {{1, 3, 3, 0, 3}, {0, 0, 0, 0, 0}};
-    static const uint32_t want[2][3] = {{1, 2, 4}, {0, 1, 2}}, reversed[3] = {2, 1, 4}, repeated[3] = {1, 1, 2};
-    uint32_t idx[6], all[5];
-    struct num *z = ref_exact_new(scores[0], 10);
-    ref_topk(2, 5, 3, z, idx);
-    cr_assert_eq(memcmp(idx, want, sizeof want), 0);
-    cr_assert(ref_topk_admissible(2, 5, 3, z, idx));
-    cr_assert_not(ref_topk_admissible(1, 5, 3, z, reversed));
-    z[1].e = 1e-6;
-    cr_assert(ref_topk_admissible(1, 5, 3, z, reversed), "a tie that the bound leaves open");
-    cr_assert_not(ref_topk_admissible(1, 5, 3, z, repeated));
-    ref_topk(1, 5, 5, z, all);
-    cr_assert_eq(all[3], 0);
-    cr_assert_eq(all[4], 3);
-    free(z);
-
-    /* One expert: its weight is 1, renormalised or not, and nothing pulls at its score. */
-    struct num one = num_exact(0.25), p, g, dz, dg = num_exact(3);
-    uint32_t expert;
-    ref_gate(1, 1, 1, false, false, &one, &p, &expert, &g);
-    cr_assert_eq(expert, 0);
-    cr_assert_eq(g.v, 1);
-    ref_gate_backward(1, 1, 1, true, &one, &expert, &dg, NULL, &dz);
-    cr_assert_eq(dz.v, 0);
 }
 
 Test(oracle_model, dispatch)
