@@ -105,13 +105,26 @@ void ref_topk(size_t T, size_t E, size_t K, const struct num *score, uint32_t *i
  * order nor the set contradicted by more than the two scores' e? Exact scores admit one answer only. */
 bool ref_topk_admissible(size_t T, size_t E, size_t K, const struct num *score, const uint32_t *idx);
 
-/* p [T,E] = softmax(z [T,E]); idx [T,K] = ref_topk(z) unless `fixed`, when it is read; g [T,K] = p of idx, divided by
- * their sum if norm_topk. */
-void ref_gate(size_t T, size_t E, size_t K, bool norm_topk, bool fixed, const struct num *z, struct num *p,
-              uint32_t *idx, struct num *g);
-/* dz [T,E] from dg [T,K] and dp_extra [T,E] (a balance loss's; may be NULL), idx held fixed. */
-void ref_gate_backward(size_t T, size_t E, size_t K, bool norm_topk, const struct num *z, const uint32_t *idx,
-                       const struct num *dg, const struct num *dp_extra, struct num *dz);
+struct ref_gate {
+    size_t T, E, K;
+    bool sigmoid;             /* p = 1 / (1 + exp(-z)); else softmax(z) */
+    bool norm_topk;
+    const struct num *bias;   /* [E] added to z where experts are compared; or NULL */
+    size_t drop_top;          /* best experts that are passed over */
+    double prune_below;       /* a weight below it is dropped: idx = E, g = 0 */
+};
+
+/* What experts are compared by: score [T,E] = z + bias, of exact operands rounded to f32 once, as every device does. */
+void ref_scores(const struct ref_gate *gate, const struct num *z, struct num *score);
+/* p [T,E]; idx [T,K] = the K that follow drop_top in ref_topk(ref_scores) unless `fixed`, when it is read; g [T,K] = p of
+ * idx, divided by their sum if norm_topk, then dropped below prune_below (not where fixed: idx = E is dropped already);
+ * lse [T] of a softmax (may be NULL). */
+void ref_gate(const struct ref_gate *gate, bool fixed, const struct num *z, struct num *p, uint32_t *idx, struct num *g,
+              struct num *lse);
+/* dz [T,E] from dg [T,K] and dp_extra [T,E] (a balance loss's; may be NULL), and of z_coef * mean lse^2 (softmax), idx held
+ * fixed, nothing dropped. */
+void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const uint32_t *idx, const struct num *dg,
+                       const struct num *dp_extra, double z_coef, struct num *dz);
 
 /* Rows sorted by expert, stable in slots t * K + k. counts [E], offset [E+1], row_of [T,K], token_of [R], slot_of [R].
  * */
@@ -132,7 +145,8 @@ void ref_gate_gradient(size_t T, size_t K, size_t F, const uint32_t *row_of, con
 
 struct ref_moe {
     size_t T, D, E, K, F;
-    bool norm_topk;
+    bool norm_topk, sigmoid;
+    const struct num *bias;   /* [E] or NULL */
 };
 
 struct ref_moe_weights {
@@ -144,6 +158,7 @@ struct ref_moe_weights {
 /* What the layer's forward leaves; everything is owned. */
 struct ref_moe_state {
     struct num *z, *p;        /* [T,E] */
+    struct num *lse;          /* [T], of a softmax */
     struct num *g;            /* [T,K] */
     struct num *h13, *a, *y;  /* [R,2F], [R,F], [R,D] */
     uint32_t *idx;            /* [T,K] */
@@ -158,11 +173,19 @@ struct ref_moe_grads {
 /* out [T,D] = the layer on x [T,D]. idx [T,K] holds the chosen experts fixed; NULL: chosen here. Fills *state. */
 void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
                      const uint32_t *idx, struct ref_moe_state *state, struct num *out);
-/* From dout [T,D] and dp_extra [T,E] (may be NULL); the choice of experts is held fixed. */
+/* From dout [T,D], dp_extra [T,E] (may be NULL) and z_coef as ref_gate_backward; the choice of experts is held fixed. */
 void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra,
+                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra, double z_coef,
                       const struct ref_moe_grads *grads);
 void ref_moe_state_free(struct ref_moe_state *state);
+
+/* The shared expert: w13 [2G,D], w2 [D,G]. h13 [T,2G], a [T,G] and y [T,D] += w2 (silu(h1) * h3). */
+void ref_shared_forward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                        struct num *h13, struct num *a, struct num *y);
+/* dx [T,D] +=, dw13 +=, dw2 += from dout [T,D] and what the forward left. */
+void ref_shared_backward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                         const struct num *h13, const struct num *a, const struct num *dout, struct num *dx,
+                         struct num *dw13, struct num *dw2);
 
 /* ---- losses: ref_loss.c ---------------------------------------------------------------------------------------- */
 
@@ -179,11 +202,19 @@ struct num ref_simbal(size_t E, size_t D, double coef, const struct num *w, stru
 /* max and mean square of the entries of W W^T - I */
 void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_abs, struct num *mean_square);
 
-/* Load-balancing loss (Fedus et al. 2022, eq. 4) over groups of Tg consecutive tokens, Tg a divisor of T: f_i = tokens
- * of the group with i in idx / Tg, P_i = mean p_i of the group (topk_only: p counts as zero outside idx). Returns the
- * mean over groups of coef * E * sum_i f_i P_i; dp [T,E] (may be NULL) = its gradient with f constant. */
-struct num ref_lbl(size_t T, size_t Tg, size_t E, size_t K, const struct num *p, const uint32_t *idx, double coef,
-                   bool topk_only, struct num *dp);
+struct ref_lbl {
+    size_t T, E, K;
+    size_t group;             /* consecutive tokens over which f is counted together, a divisor of T */
+    bool full;                /* P over all experts; else p counts as 0 outside idx */
+    bool sigmoid;             /* P of q = p / sum p; else of q = p */
+    double coef;
+    const struct num *load;   /* [E] f from outside, for one group of all T; NULL: f_i = tokens of the group with i in
+                                 idx / group */
+};
+
+/* Load-balancing loss (Fedus et al. 2022, eq. 4): coef * E * mean over tokens of sum_i f_i q_i; dp [T,E] (may be NULL) = its
+ * gradient with f constant. */
+struct num ref_lbl(const struct ref_lbl *lbl, const struct num *p, const uint32_t *idx, struct num *dp);
 
 /* ---- optimizer: ref_optim.c ------------------------------------------------------------------------------------ */
 
@@ -204,17 +235,17 @@ void ref_adamw(const struct ref_adamw *opt, size_t n, struct num factor, const s
 
 /* ---- the model: ref_model.c ------------------------------------------------------------------------------------ */
 
-enum ref_balance { REF_BALANCE_NONE, REF_BALANCE_SIMBAL, REF_BALANCE_LBL };
-
 struct ref_model {
     size_t L, B, S, D, H, E, K, F, V;
+    size_t G;                 /* width of the shared expert; 0: none */
     double norm_eps, rope_theta;
-    bool norm_topk;
+    bool norm_topk, sigmoid;
+    bool bias;                /* of the router: REF_ROUTER_BIAS is there */
     double z_loss;
-    enum ref_balance balance;
-    double balance_coef;      /* the balance loss is summed over layers */
-    size_t lbl_group;         /* Tg; 0: all T */
-    bool lbl_topk_only;
+    double simbal, lbl, router_z; /* coefficients of losses that are summed over layers */
+    size_t lbl_group;         /* 0: all T */
+    bool lbl_full;
+    const struct num *load;   /* [L,E] f of the load-balancing loss, for lbl_group 0; NULL: counted */
 };
 
 /* A layer's, then the model's own. All parameters lie in one array: layer by layer in this order, then the last three.
@@ -225,8 +256,11 @@ enum ref_param {
     REF_ATTN_OUT,  /* [D,D] */
     REF_MOE_NORM,  /* [D] */
     REF_ROUTER,    /* [E,D] */
+    REF_ROUTER_BIAS, /* [E] or none; no gradient */
     REF_W13,       /* [E,2F,D] */
     REF_W2,        /* [E,D,F] */
+    REF_SHARED13,  /* [2G,D] or none */
+    REF_SHARED2,   /* [D,G] or none */
     REF_EMBED,     /* [V,D] */
     REF_FINAL_NORM, /* [D] */
     REF_HEAD,      /* [V,D] */
@@ -243,8 +277,9 @@ size_t ref_params_total(const struct ref_model *model);
 struct ref_model_out {
     struct num cross_entropy; /* mean over targets that are not ignored */
     struct num z_loss;        /* with its coefficient, likewise */
-    struct num balance;       /* with its coefficient */
-    struct num loss;          /* the sum of the three */
+    struct num simbal, lbl;   /* with their coefficients */
+    struct num router_z;      /* sum over layers and tokens of lse^2, without coefficient */
+    struct num loss;          /* all together, with coefficients */
     /* Optional: the caller's arrays or NULL. */
     struct num *grad;         /* as params, of `loss`; added to */
     struct num *logits;       /* [T,V] */

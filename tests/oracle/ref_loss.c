@@ -86,27 +86,40 @@ static bool chosen(size_t K, const uint32_t *idx, size_t expert)
     return false;
 }
 
-struct num ref_lbl(size_t T, size_t Tg, size_t E, size_t K, const struct num *p, const uint32_t *idx, double coef,
-                   bool topk_only, struct num *dp)
+/* f [E] of the group of tokens from `first` on */
+static void group_load(const struct ref_lbl *l, const uint32_t *idx, size_t first, struct num *load)
 {
-    const struct num size = num_exact((double)Tg), groups = num_exact((double)(T / Tg));
-    const struct num factor = num_mul(num_exact(coef), num_exact((double)E));
+    for (size_t i = 0; i < l->E; i++) {
+        size_t active = 0;
+        for (size_t t = first; t < first + l->group; t++)
+            active += chosen(l->K, idx + t * l->K, i);
+        load[i] = l->load ? l->load[i] : num_div(num_exact((double)active), num_exact((double)l->group));
+    }
+}
+
+struct num ref_lbl(const struct ref_lbl *l, const struct num *p, const uint32_t *idx, struct num *dp)
+{
+    const size_t E = l->E;
+    const double scale = l->coef * (double)E / (double)l->T; /* a kernel gets it rounded */
+    const struct num factor = num_within(scale, NUM_U * scale);
+    struct num *load = ref_new(2 * E), *slope = load + E;
     struct num_sum loss = {0};
-    for (size_t first = 0; first < T; first += Tg)
+    for (size_t t = 0; t < l->T; t++, p += E) {
+        struct num_sum term = {0}, total = {0}, along = {0};
+        if (t % l->group == 0)
+            group_load(l, idx, t, load);
         for (size_t i = 0; i < E; i++) {
-            struct num_sum gate = {0};
-            size_t active = 0;
-            for (size_t t = first; t < first + Tg; t++) {
-                const bool on = chosen(K, idx + t * K, i);
-                active += on;
-                if (on || !topk_only)
-                    num_sum_add(&gate, p[t * E + i]);
-            }
-            const struct num f = num_div(num_exact((double)active), size);
-            num_sum_mul(&loss, f, num_div(num_sum_end(&gate), size));
-            const struct num slope = num_div(num_div(num_mul(factor, f), size), groups);
-            for (size_t t = first; t < first + Tg && dp; t++)
-                dp[t * E + i] = chosen(K, idx + t * K, i) || !topk_only ? slope : num_exact(0);
+            const bool counts = l->full || chosen(l->K, idx + t * l->K, i);
+            slope[i] = counts ? num_mul(factor, load[i]) : num_exact(0);
+            num_sum_mul(&term, counts ? load[i] : num_exact(0), p[i]);
+            num_sum_add(&total, p[i]);
+            num_sum_mul(&along, slope[i], p[i]);
         }
-    return num_div(num_mul(factor, num_sum_end(&loss)), groups);
+        const struct num sum = num_sum_end(&total), mean = num_div(num_sum_end(&along), sum);
+        num_sum_add(&loss, l->sigmoid ? num_div(num_sum_end(&term), sum) : num_sum_end(&term));
+        for (size_t i = 0; i < E && dp; i++)
+            dp[t * E + i] = l->sigmoid ? num_div(num_sub(slope[i], mean), sum) : slope[i];
+    }
+    free(load);
+    return num_mul(factor, num_sum_end(&loss));
 }

@@ -6,7 +6,7 @@
 const char *ref_param_name(enum ref_param id)
 {
     static const char *const names[REF_PARAM_KINDS] = {"attn_norm", "qkv", "attn_out", "moe_norm", "router",
-                                                       "w13", "w2", "embed", "final_norm", "head"};
+                                                       "router_bias", "w13", "w2", "shared13", "shared2", "embed", "final_norm", "head"};
     return names[id];
 }
 
@@ -19,6 +19,12 @@ size_t ref_param_count(const struct ref_model *m, enum ref_param id)
         return m->D * m->D;
     case REF_ROUTER:
         return m->E * m->D;
+    case REF_ROUTER_BIAS:
+        return m->bias ? m->E : 0;
+    case REF_SHARED13:
+        return 2 * m->G * m->D;
+    case REF_SHARED2:
+        return m->D * m->G;
     case REF_W13:
         return m->E * 2 * m->F * m->D;
     case REF_W2:
@@ -53,6 +59,7 @@ struct block {
     struct num *o;         /* [T,D] of attention */
     struct num *mid, *mn;  /* [T,D] after attention; normalised */
     struct ref_moe_state moe;
+    struct num *h13, *a;   /* [T,2G], [T,G] of the shared expert */
 };
 
 struct run {
@@ -61,7 +68,6 @@ struct run {
     struct num *grad;      /* the caller's, or NULL */
     size_t T;
     struct ref_heads heads;
-    struct ref_moe moe;
     struct num *cosines, *sines; /* [S, hd/2] */
     struct block *blocks;
 };
@@ -81,14 +87,23 @@ static struct ref_moe_weights moe_weights(const struct run *r, size_t l)
     return (struct ref_moe_weights){param(r, REF_ROUTER, l), param(r, REF_W13, l), param(r, REF_W2, l)};
 }
 
+static struct ref_moe moe_of(const struct run *r, size_t l)
+{
+    const struct ref_model *m = r->m;
+    return (struct ref_moe){r->T, m->D, m->E, m->K, m->F, m->norm_topk, m->sigmoid,
+                            m->bias ? param(r, REF_ROUTER_BIAS, l) : NULL};
+}
+
 /* x [T,D] becomes the block's output. */
 static void block_forward(struct run *r, size_t l, const uint32_t *idx, struct num *x)
 {
     const size_t T = r->T, D = r->m->D;
     struct block *b = &r->blocks[l];
     *b = (struct block){.x = ref_new(T * D), .xn = ref_new(T * D), .qkv = ref_new(T * 3 * D), .o = ref_new(T * D),
-                        .mid = ref_new(T * D), .mn = ref_new(T * D)};
+                        .mid = ref_new(T * D), .mn = ref_new(T * D), .h13 = ref_new(T * 2 * r->m->G),
+                        .a = ref_new(T * r->m->G)};
     const struct ref_moe_weights w = moe_weights(r, l);
+    const struct ref_moe moe = moe_of(r, l);
 
     memcpy(b->x, x, T * D * sizeof *x);
     ref_rmsnorm(T, D, b->x, param(r, REF_ATTN_NORM, l), r->m->norm_eps, b->xn, NULL);
@@ -99,8 +114,10 @@ static void block_forward(struct run *r, size_t l, const uint32_t *idx, struct n
     ref_add(T * D, b->mid, b->x, b->mid);
 
     ref_rmsnorm(T, D, b->mid, param(r, REF_MOE_NORM, l), r->m->norm_eps, b->mn, NULL);
-    ref_moe_forward(&r->moe, &w, b->mn, idx, &b->moe, x);
+    ref_moe_forward(&moe, &w, b->mn, idx, &b->moe, x);
     ref_add(T * D, x, b->mid, x);
+    if (r->m->G)
+        ref_shared_forward(T, D, r->m->G, b->mn, param(r, REF_SHARED13, l), param(r, REF_SHARED2, l), b->h13, b->a, x);
 }
 
 /* dx [T,D], the gradient of the block's output, becomes that of its input. */
@@ -109,10 +126,14 @@ static void block_backward(struct run *r, size_t l, const struct num *dp_extra, 
     const size_t T = r->T, D = r->m->D;
     const struct block *b = &r->blocks[l];
     const struct ref_moe_weights w = moe_weights(r, l);
+    const struct ref_moe moe = moe_of(r, l);
     struct num *d = ref_new(T * D), *dn = ref_new(T * D), *dqkv = ref_new(T * 3 * D);
 
-    ref_moe_backward(&r->moe, &w, b->mn, &b->moe, dx, dp_extra,
+    ref_moe_backward(&moe, &w, b->mn, &b->moe, dx, dp_extra, r->m->router_z,
                      &(struct ref_moe_grads){dn, grad(r, REF_ROUTER, l), grad(r, REF_W13, l), grad(r, REF_W2, l)});
+    if (r->m->G)
+        ref_shared_backward(T, D, r->m->G, b->mn, param(r, REF_SHARED13, l), param(r, REF_SHARED2, l), b->h13, b->a, dx, dn,
+                            grad(r, REF_SHARED13, l), grad(r, REF_SHARED2, l));
     ref_rmsnorm_backward(T, D, b->mid, param(r, REF_MOE_NORM, l), dn, r->m->norm_eps, d, grad(r, REF_MOE_NORM, l));
     ref_add(T * D, dx, d, dx);
 
@@ -137,24 +158,29 @@ static void block_free(struct block *b)
     free(b->o);
     free(b->mid);
     free(b->mn);
+    free(b->h13);
+    free(b->a);
     ref_moe_state_free(&b->moe);
 }
 
-/* The balance loss of block l; its gradient goes to the router's (SimBal) or to dp [T,E] (LBL). */
-static struct num balance(struct run *r, size_t l, struct num *dp)
+/* Adds the losses on block l's routing to *out; their gradient goes to the router's (SimBal) or to dp [T,E] (LBL), or is
+ * block_backward's (router z-loss). */
+static void balance(struct run *r, size_t l, struct ref_model_out *out, struct num *dp)
 {
     const struct ref_model *m = r->m;
     const struct ref_moe_state *s = &r->blocks[l].moe;
-    switch (m->balance) {
-    case REF_BALANCE_SIMBAL:
-        return ref_simbal(m->E, m->D, m->balance_coef, param(r, REF_ROUTER, l),
-                          r->grad ? grad(r, REF_ROUTER, l) : NULL);
-    case REF_BALANCE_LBL:
-        return ref_lbl(r->T, m->lbl_group ? m->lbl_group : r->T, m->E, m->K, s->p, s->idx, m->balance_coef,
-                       m->lbl_topk_only, dp);
-    default:
-        return num_exact(0);
+    if (m->simbal > 0)
+        out->simbal = num_add(out->simbal, ref_simbal(m->E, m->D, m->simbal, param(r, REF_ROUTER, l),
+                                                      r->grad ? grad(r, REF_ROUTER, l) : NULL));
+    if (m->lbl > 0) {
+        const struct ref_lbl lbl = {r->T, m->E, m->K, m->lbl_group ? m->lbl_group : r->T, m->lbl_full, m->sigmoid, m->lbl,
+                                    m->load ? m->load + l * m->E : NULL};
+        out->lbl = num_add(out->lbl, ref_lbl(&lbl, s->p, s->idx, dp));
     }
+    struct num_sum squares = {0};
+    for (size_t t = 0; t < r->T && m->router_z > 0; t++)
+        num_sum_mul(&squares, s->lse[t], s->lse[t]);
+    out->router_z = num_add(out->router_z, num_sum_end(&squares));
 }
 
 /* Mean losses into *out, their gradient into dlogits [T,V]. */
@@ -213,7 +239,7 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
     const size_t T = m->B * m->S, D = m->D, E = m->E, K = m->K, V = m->V, L = m->L;
     struct run run = {
         .m = m, .params = params, .grad = out->grad, .T = T,
-        .heads = {m->B, m->S, m->H, D / m->H}, .moe = {T, D, E, K, m->F, m->norm_topk},
+        .heads = {m->B, m->S, m->H, D / m->H},
     };
     struct num **dp = calloc(L + 1, sizeof *dp);
     run.blocks = calloc(L + 1, sizeof *run.blocks);
@@ -223,12 +249,12 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
 
     struct num *x = ref_new(T * D), *normed = ref_new(T * D), *logits = ref_new(T * V), *dlogits = ref_new(T * V);
     ref_embed(T, D, tokens, param(&run, REF_EMBED, L), x);
-    out->balance = num_exact(0);
+    out->simbal = out->lbl = out->router_z = num_exact(0);
     for (size_t l = 0; l < L; l++) {
         const struct ref_moe_state *s = &run.blocks[l].moe;
         block_forward(&run, l, idx ? idx + l * T * K : NULL, x);
         dp[l] = ref_new(T * E);
-        out->balance = num_add(out->balance, balance(&run, l, dp[l]));
+        balance(&run, l, out, dp[l]);
         if (out->idx)
             memcpy(out->idx + l * T * K, s->idx, T * K * sizeof *s->idx);
         if (out->router_logits)
@@ -237,7 +263,8 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
     ref_rmsnorm(T, D, x, param(&run, REF_FINAL_NORM, L), m->norm_eps, normed, NULL);
     ref_gemm_nt(T, V, D, 1, normed, param(&run, REF_HEAD, L), false, logits);
     losses(&run, logits, targets, out, dlogits);
-    out->loss = num_add(num_add(out->cross_entropy, out->z_loss), out->balance);
+    out->loss = num_add(num_add(out->cross_entropy, out->z_loss), num_add(out->simbal, out->lbl));
+    out->loss = num_add(out->loss, num_mul(num_exact(m->router_z / (double)T), out->router_z));
     if (out->logits)
         memcpy(out->logits, logits, T * V * sizeof *logits);
     if (out->grad)

@@ -56,13 +56,19 @@ static uint32_t *integers(size_t n)
     return x;
 }
 
+static struct ref_gate gate_of(const struct ref_moe *moe)
+{
+    return (struct ref_gate){.T = moe->T, .E = moe->E, .K = moe->K, .sigmoid = moe->sigmoid, .norm_topk = moe->norm_topk,
+                             .bias = moe->bias};
+}
+
 void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
                      const uint32_t *idx, struct ref_moe_state *state, struct num *out)
 {
     const size_t T = moe->T, D = moe->D, E = moe->E, K = moe->K, F = moe->F, R = T * K;
     struct ref_moe_state *s = state;
     *s = (struct ref_moe_state){
-        .z = ref_new(T * E), .p = ref_new(T * E), .g = ref_new(R),
+        .z = ref_new(T * E), .p = ref_new(T * E), .lse = ref_new(T), .g = ref_new(R),
         .h13 = ref_new(R * 2 * F), .a = ref_new(R * F), .y = ref_new(R * D),
         .idx = integers(R), .counts = integers(E), .offset = integers(E + 1),
         .row_of = integers(R), .token_of = integers(R), .slot_of = integers(R),
@@ -71,7 +77,8 @@ void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w,
         memcpy(s->idx, idx, R * sizeof *idx);
 
     ref_gemm_nt(T, E, D, 1, x, w->router, false, s->z);
-    ref_gate(T, E, K, moe->norm_topk, idx != NULL, s->z, s->p, s->idx, s->g);
+    const struct ref_gate gate = gate_of(moe);
+    ref_gate(&gate, idx != NULL, s->z, s->p, s->idx, s->g, s->lse);
     ref_dispatch(T, E, K, s->idx, s->counts, s->offset, s->row_of, s->token_of, s->slot_of);
     ref_grouped_nt(E, s->offset, 2 * F, D, x, s->token_of, w->w13, false, s->h13);
     ref_swiglu(R, F, s->h13, s->a);
@@ -88,7 +95,7 @@ static void scale_rows(size_t R, size_t F, const struct ref_moe_state *s, const 
 }
 
 void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra,
+                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra, double z_coef,
                       const struct ref_moe_grads *grads)
 {
     const size_t T = moe->T, D = moe->D, E = moe->E, K = moe->K, F = moe->F, R = T * K;
@@ -106,7 +113,8 @@ void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w
     ref_grouped_nn(E, s->offset, D, 2 * F, dh13, NULL, w->w13, false, dx_rows);
     ref_combine(T, D, K, s->row_of, NULL, dx_rows, grads->dx);
 
-    ref_gate_backward(T, E, K, moe->norm_topk, s->z, s->idx, dg, dp_extra, dz);
+    const struct ref_gate gate = gate_of(moe);
+    ref_gate_backward(&gate, s->z, s->idx, dg, dp_extra, z_coef, dz);
     ref_gemm_tn(E, D, T, 1, dz, x, true, grads->drouter);
     ref_gemm_nn(T, D, E, 1, dz, w->router, true, grads->dx);
 
@@ -121,11 +129,33 @@ void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w
 
 void ref_moe_state_free(struct ref_moe_state *state)
 {
-    struct num *numbers[] = {state->z, state->p, state->g, state->h13, state->a, state->y};
+    struct num *numbers[] = {state->z, state->p, state->lse, state->g, state->h13, state->a, state->y};
     uint32_t *indices[] = {state->idx, state->counts, state->offset, state->row_of, state->token_of, state->slot_of};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         free(numbers[i]);
     for (size_t i = 0; i < sizeof indices / sizeof *indices; i++)
         free(indices[i]);
     *state = (struct ref_moe_state){0};
+}
+
+void ref_shared_forward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                        struct num *h13, struct num *a, struct num *y)
+{
+    ref_gemm_nt(T, 2 * G, D, 1, x, w13, false, h13);
+    ref_swiglu(T, G, h13, a);
+    ref_gemm_nt(T, D, G, 1, a, w2, true, y);
+}
+
+void ref_shared_backward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                         const struct num *h13, const struct num *a, const struct num *dout, struct num *dx,
+                         struct num *dw13, struct num *dw2)
+{
+    struct num *da = ref_new(T * G), *dh13 = ref_new(T * 2 * G);
+    ref_gemm_nn(T, G, D, 1, dout, w2, false, da);
+    ref_gemm_tn(D, G, T, 1, dout, a, true, dw2);
+    ref_swiglu_backward(T, G, h13, da, dh13);
+    ref_gemm_tn(2 * G, D, T, 1, dh13, x, true, dw13);
+    ref_gemm_nn(T, D, 2 * G, 1, dh13, w13, true, dx);
+    free(da);
+    free(dh13);
 }
