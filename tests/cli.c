@@ -82,8 +82,10 @@ pid_t cli_start(const char *arguments, int output)
         cr_assert(count + 2 < CLI_ARGS);
         args[count++] = word;
     }
-    const bool opens_device = count > 1 && (strcmp(args[1], "train") == 0 || strcmp(args[1], "eval") == 0 ||
-                                            strcmp(args[1], "generate") == 0);
+    static const char *const opening[] = { "train", "compare", "eval", "generate" };
+    bool opens_device = false;
+    for (size_t i = 0; count > 1 && i < sizeof opening / sizeof opening[0]; i++)
+        opens_device = opens_device || strcmp(args[1], opening[i]) == 0;
     if (opens_device && getenv("VKMOE_VALIDATE"))
         args[count++] = "--validate";
     const pid_t child = fork();

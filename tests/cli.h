@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum { CLI_ARGS = 48 };
+enum { CLI_ARGS = 64 };
 
 /* A scratch directory, the current one of the process and of the commands it runs. */
 struct cli {

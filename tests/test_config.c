@@ -135,6 +135,9 @@ static const struct {
     {"lbl=1E7", "lbl=1e7", 0, 1e7f, 0},
     {"lbl=100000000", "lbl=1e8", 0, 1e8f, 0},
     {"simbal=1e-30", "simbal=1e-30", 1e-30f, 0, 0},
+    {"simbal=1e-05", "simbal=1e-5", 1e-5f, 0, 0},
+    {"simbal=20", "simbal=20", 20, 0, 0},
+    {"simbal=1e2", "simbal=100", 100, 0, 0},
 };
 
 Test(config, balance_texts)

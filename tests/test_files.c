@@ -272,7 +272,7 @@ Test(files, hf_config_failures)
         int layout;                 /* of layout_cases */
         const char *key, *value, *says;
     } cases[] = {
-        {0, "model_type", "\"llama\"", "\"mixtral\" or"},
+        {0, "model_type", "\"llama\"", "\"mixtral\", \"qwen2_moe\", \"glm4_moe\" or \"vkmoe_moe\""},
         {0, "model_type", "null", "a string"},
         {0, "num_hidden_layers", "0", "\"num_hidden_layers\" must be an integer from 1 to 256"},
         {0, "num_hidden_layers", "1e3", "an integer"},

@@ -10,7 +10,7 @@
 
 /* Step times are told by turns: each round gives every method its steps, in the order there and back, and is held
  * against "none" of the same round, so that a machine that grows slower or is busy with something else hits all alike. */
-enum { ROUNDS = 5, WARM_STEPS = 2, STEPS = 6, STEPS_MOST = 100, TIMED_MOST = 64 };
+enum { ROUNDS = 5, ROUNDS_LEAST = 3, WARM_STEPS = 2, STEPS = 6, STEPS_MOST = 100, TIMED_MOST = 64 };
 static const double turn_seconds = 0.1, least_seconds = 2.0, most_seconds = 30.0, share = 0.03;
 
 /* Mean time of a step, from a trainer of its own that writes nothing. */
@@ -79,6 +79,7 @@ enum vkmoe_status contest_time_steps(struct contest *c)
     double times[ROUNDS][TIMED_MOST];
     const size_t count = c->count + c->none_added;
     const double start = clock_seconds();
+    double elapsed;
     bool known = true;
     size_t none = 0;
     int rounds = 0;
@@ -103,7 +104,8 @@ enum vkmoe_status contest_time_steps(struct contest *c)
             }
         }
         rounds++;
-    } while (rounds < ROUNDS && clock_seconds() - start < budget(c, times));
+        elapsed = clock_seconds() - start;
+    } while (rounds < ROUNDS && elapsed < (rounds < ROUNDS_LEAST ? most_seconds : budget(c, times)));
     live_clear();
     keep(c, times, count, none, rounds);
     return VKMOE_OK;

@@ -124,17 +124,23 @@ enum vkmoe_status vkmoe_balance_parse(struct vkmoe_log log, const char *text, st
     return status;
 }
 
-/* In the fewest digits that read back as the same float; an exponent has no '+', which joins methods. */
+/* In the fewest digits that read back as the same float; an exponent has no '+', which joins methods, and no zeros. */
 static void format(float value, char text[MAX_WORD])
 {
+    char whole[MAX_WORD];
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(text, MAX_WORD, "%.*g", digits, (double)value);
         if (strtof(text, NULL) == value)
             break;
     }
-    char *plus = strchr(text, '+');
-    if (plus)
-        memmove(plus, plus + 1, strlen(plus));
+    char *exponent = strchr(text, 'e');
+    if (!exponent)
+        return;
+    char *to = exponent + 1 + (exponent[1] == '-'), *from = to + strspn(to, "+0");
+    memmove(to, from, strlen(from) + 1);
+    snprintf(whole, sizeof whole, "%.0f", (double)value); /* 20, not 2e1 */
+    if (strlen(whole) <= strlen(text) && strtof(whole, NULL) == value)
+        strcpy(text, whole);
 }
 
 const char *vkmoe_balance_format(const struct vkmoe_balance *balance, char text[VKMOE_BALANCE_TEXT])
