@@ -57,9 +57,10 @@ static void put_run(struct run r)
     const int e = r.experts ? r.experts : 4;
     put(r.dir, "trainer.json",
         "{\"format\":2,\"step\":20,\"tokens\":2000,\"skipped\":0,\"data\":\"%s\",\"device\":\"%s\","
-        "\"model\":{" MODEL "},\"train\":{\"seed\":\"%d\",\"steps\":20,\"batch\":10,\"accum\":1,\"lr\":0.001,\"simbal\":%g,\"lbl\":%g,"
-        "\"lossfree\":0,\"router_init\":\"%s\"}}\n",
-        r.data ? r.data : "77", r.device ? r.device : "a device", e, r.seed, r.simbal, r.lbl, r.init ? r.init : "orthogonal");
+        "\"model\":{" MODEL "},\"train\":{\"seed\":\"%d\",\"steps\":20,\"batch\":10,\"accum\":1,\"lr\":0.001,"
+        "\"simbal\":%g,\"lbl\":%g,\"lossfree\":0,\"router_init\":\"%s\"}}\n",
+        r.data ? r.data : "77", r.device ? r.device : "a device", e, r.seed, r.simbal, r.lbl,
+        r.init ? r.init : "orthogonal");
     put(r.dir, "metrics.jsonl",
         "{\"step\":0,\"tokens\":0,\"val_loss\":5,\"val_tokens\":100}\n"
         "{\"step\":5,\"tokens\":500,\"loss\":4,\"tokens_per_second\":1000}\n"

@@ -84,7 +84,8 @@ static void find_labels(const struct run *runs, struct methods *methods)
                 for (size_t i = 0; i < methods->count && !differs; i++) {
                     const struct method *other = &methods->list[i];
                     const json_t *theirs = json_object_get(config_object(&runs[other->runs[0]], part), key);
-                    differs = strcmp(other->base, method->base) == 0 && !told_elsewhere(key) && !same_value(value, theirs);
+                    differs = strcmp(other->base, method->base) == 0 && !told_elsewhere(key) &&
+                              !same_value(value, theirs);
                 }
                 if (differs)
                     append_field(method, key, value);
