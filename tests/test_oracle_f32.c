@@ -212,7 +212,8 @@ Test(oracle_f32, gate_and_swiglu)
         uint32_t *idx = calloc(T * K, sizeof *idx);
         case_fill_scores(z, &case_gates[c], c);
         struct num *Z = ref_exact_new(z, T * E), *P = ref_new(T * E), *G = ref_new(T * K);
-        ref_gate(T, E, K, true, false, Z, P, idx, G);
+        const struct ref_gate gate = {.T = T, .E = E, .K = K, .norm_topk = true};
+        ref_gate(&gate, false, Z, P, idx, G, NULL);
         cr_assert(ref_topk_admissible(T, E, K, Z, idx), "shape %zu", c);
         for (size_t t = 0; t < T; t++) {
             float sum = 0;

@@ -11,7 +11,7 @@
 static struct ref_model small(void)
 {
     return (struct ref_model){.L = 2, .B = 2, .S = 3, .D = 8, .H = 2, .E = 4, .K = 2, .F = 4, .V = 7, .norm_eps = 1e-5f,
-                              .rope_theta = 100, .z_loss = 0.01f, .balance_coef = 0.1f};
+                              .rope_theta = 100, .z_loss = 0.01f};
 }
 
 static struct num *parameters(const struct ref_model *m, float scale)
@@ -34,14 +34,64 @@ static struct ref_check check(const struct num *got, const struct num *want, siz
     return c;
 }
 
-static const struct {
-    enum ref_balance balance;
-    bool norm_topk, lbl_topk_only;
-    size_t lbl_group;
+/* f of the global batch, for two layers. */
+static const struct num outside[8] = {{0.5, 0, 0}, {0.25, 0, 0}, {0, 0, 0}, {1.25, 0, 0},
+                                      {1, 0, 0},   {0.5, 0, 0},  {0.5, 0, 0}, {0, 0, 0}};
+
+/* What differs from small(). E and K are 0 where they are not changed. */
+static const struct variant {
+    bool norm_topk, sigmoid, bias, lbl_full;
+    double simbal, lbl, router_z;
+    size_t lbl_group, G, E, K;
+    const struct num *load;
 } variants[] = {
-    {REF_BALANCE_NONE, false},       {REF_BALANCE_SIMBAL, false},       {REF_BALANCE_SIMBAL, true},
-    {REF_BALANCE_LBL, false, false}, {REF_BALANCE_LBL, true, false, 3}, {REF_BALANCE_LBL, true, true, 3},
+    {0},
+    {.simbal = 0.1},
+    {.norm_topk = true, .simbal = 0.1},
+    {.lbl = 0.1, .lbl_full = true},
+    {.norm_topk = true, .lbl = 0.1, .lbl_full = true, .lbl_group = 3},
+    {.norm_topk = true, .lbl = 0.1, .lbl_group = 3},
+    {.lbl = 0.1, .load = outside},
+    {.router_z = 0.1},
+    {.norm_topk = true, .simbal = 0.1, .lbl = 0.2, .router_z = 0.1, .lbl_group = 3, .G = 4},
+    {.sigmoid = true, .simbal = 0.1, .bias = true},
+    {.sigmoid = true, .norm_topk = true, .lbl = 0.1, .lbl_group = 3, .bias = true, .G = 8},
+    {.sigmoid = true, .lbl = 0.1, .lbl_full = true, .load = outside},
+    {.simbal = 0.1, .lbl = 0.1, .router_z = 0.1, .E = 4, .K = 4},
+    {.sigmoid = true, .norm_topk = true, .lbl = 0.1, .E = 4, .K = 4},
+    {.simbal = 0.1, .lbl = 0.1, .router_z = 0.1, .E = 1, .K = 1},
+    {.sigmoid = true, .simbal = 0.1, .lbl = 0.1, .E = 1, .K = 1, .G = 4},
+    {.simbal = 0.1, .lbl = 0.1, .lbl_group = 3, .E = 13, .K = 1}, /* experts without a token */
 };
+
+static struct ref_model changed(const struct variant *v)
+{
+    struct ref_model m = small();
+    m.norm_topk = v->norm_topk;
+    m.sigmoid = v->sigmoid;
+    m.bias = v->bias;
+    m.simbal = v->simbal;
+    m.lbl = v->lbl;
+    m.router_z = v->router_z;
+    m.lbl_full = v->lbl_full;
+    m.lbl_group = v->lbl_group;
+    m.load = v->load;
+    m.G = v->G;
+    if (v->E) {
+        m.E = v->E;
+        m.K = v->K;
+    }
+    return m;
+}
+
+/* Tied logits: the same row for experts 0 and 1 of every router. */
+static void tie(const struct ref_model *m, struct num *params)
+{
+    for (size_t l = 0; l < m->L && m->E > 1; l++) {
+        struct num *router = params + ref_param_offset(m, REF_ROUTER, l);
+        memcpy(router + m->D, router, m->D * sizeof *router);
+    }
+}
 
 ParameterizedTestParameters(oracle_model, gradient)
 {
@@ -54,15 +104,12 @@ ParameterizedTestParameters(oracle_model, gradient)
 /* As in test_oracle.c: allowed are the truncation, seen at twice the step, and the rounding, from the bounds. */
 ParameterizedTest(size_t *index, oracle_model, gradient)
 {
-    struct ref_model m = small();
-    m.balance = variants[*index].balance;
-    m.norm_topk = variants[*index].norm_topk;
-    m.lbl_topk_only = variants[*index].lbl_topk_only;
-    m.lbl_group = variants[*index].lbl_group;
+    const struct ref_model m = changed(&variants[*index]);
     const size_t T = m.B * m.S, total = ref_params_total(&m);
     struct num *params = parameters(&m, 0.4f), *grad = ref_new(total);
-    uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[24];
+    uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[48];
     case_fill_indices(tokens, T, 2, (uint32_t)m.V);
+    tie(&m, params);
 
     struct ref_model_out out = {.grad = grad, .idx = idx};
     ref_model_run(&m, params, tokens, targets, NULL, &out);
@@ -97,7 +144,7 @@ ParameterizedTest(size_t *index, oracle_model, gradient)
 Test(oracle_model, consistent)
 {
     struct ref_model m = small();
-    m.balance = REF_BALANCE_SIMBAL;
+    m.simbal = m.lbl = 0.1;
     const size_t total = ref_params_total(&m);
     struct num *params = parameters(&m, 0.4f);
     const uint32_t tokens[6] = {0, 1, 2, 3, 4, 5}, none[6] = {REF_IGNORED, REF_IGNORED, REF_IGNORED, REF_IGNORED,
@@ -110,7 +157,8 @@ Test(oracle_model, consistent)
     ref_model_run(&m, params, tokens, tokens, idx, &fixed_run);
     cr_assert_eq(memcmp(logits[0], logits[1], sizeof logits[0]), 0);
     cr_assert(ref_topk_admissible(12, 4, 2, router, idx));
-    cr_assert_float_eq(free_run.loss.v, free_run.cross_entropy.v + free_run.z_loss.v + free_run.balance.v, 1e-14);
+    cr_assert_float_eq(free_run.loss.v, free_run.cross_entropy.v + free_run.z_loss.v + free_run.simbal.v +
+                                         free_run.lbl.v, 1e-14);
     ref_model_run(&m, params, tokens, none, idx, &fixed_run);
     cr_assert_eq(fixed_run.cross_entropy.v, 0);
     cr_assert_eq(fixed_run.z_loss.v, 0);
@@ -132,7 +180,8 @@ Test(oracle_model, bounds)
         const struct case_model *s = &case_models[c / 2];
         const struct ref_model m = {.L = s->L, .B = s->B, .S = s->S, .D = s->D, .H = s->H, .E = s->E, .K = s->K,
                                     .F = s->F, .V = s->V, .norm_eps = 1e-5f, .rope_theta = 1e4f, .z_loss = 1e-5f,
-                                    .norm_topk = s->norm_topk, .balance = REF_BALANCE_SIMBAL, .balance_coef = 0.1f};
+                                    .norm_topk = s->norm_topk, .sigmoid = c % 4 == 3,
+                                    .simbal = 0.1f, .lbl = 0.01f, .router_z = c % 4 == 3 ? 0 : 0.01f, .G = c % 3 * 4};
         const size_t T = m.B * m.S, total = ref_params_total(&m);
         struct num *params = parameters(&m, c % 2 ? 0.035f : 0.3f);
         uint32_t *tokens = calloc(T, sizeof *tokens), *idx = calloc(m.L * T * m.K, sizeof *idx);
@@ -184,10 +233,12 @@ Test(oracle_model, top_k)
     /* One expert: its weight is 1, renormalised or not, and nothing pulls at its score. */
     struct num one = num_exact(0.25), p, g, dz, dg = num_exact(3);
     uint32_t expert;
-    ref_gate(1, 1, 1, false, false, &one, &p, &expert, &g);
+    struct ref_gate gate = {.T = 1, .E = 1, .K = 1};
+    ref_gate(&gate, false, &one, &p, &expert, &g, NULL);
     cr_assert_eq(expert, 0);
     cr_assert_eq(g.v, 1);
-    ref_gate_backward(1, 1, 1, true, &one, &expert, &dg, NULL, &dz);
+    gate.norm_topk = true;
+    ref_gate_backward(&gate, &one, &expert, &dg, NULL, 0, &dz);
     cr_assert_eq(dz.v, 0);
 }
 

@@ -181,7 +181,7 @@ void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const u
             const struct num d = gate->norm_topk ? num_div(num_sub(dg[k], mean), sum) : dg[k];
             dp[idx[k]] = num_add(dp[idx[k]], d);
         }
-        const struct num pull = z_scale > 0 ? num_mul(num_within(z_scale, NUM_U * z_scale), lse) : num_exact(0);
+        const struct num pull = z_scale != 0 ? num_mul(num_within(z_scale, NUM_U * fabs(z_scale)), lse) : num_exact(0);
         gate_row_backward(gate, p, dp, pull, dz);
     }
     free(p);
