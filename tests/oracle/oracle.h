@@ -292,4 +292,35 @@ struct ref_model_out {
 void ref_model_run(const struct ref_model *model, const struct num *params, const uint32_t *tokens,
                    const uint32_t *targets, const uint32_t *idx, struct ref_model_out *out);
 
+/* ---- metrics: ref_metrics.c ------------------------------------------------------------------------------------ */
+
+enum { REF_BINS = 16, REF_MOST_EXPERTS = 1024 };
+
+/* Entropy in nats of p [T,E] / sum p: full [T] over all experts, topk [T] over those in idx [T,K] and their own sum, where
+ * idx = E (dropped) does not count. 0 log 0 = 0, and 0 where no expert is left. */
+void ref_entropy(size_t T, size_t E, size_t K, const struct num *p, const uint32_t *idx, struct num *full,
+                 struct num *topk);
+/* load [T / group, E] = slots of idx [T,K] that hold the expert, of `group` consecutive tokens, over `group` */
+void ref_expert_load(size_t T, size_t group, size_t E, size_t K, const uint32_t *idx, struct num *load);
+/* load [E] = K count [E] / sum count */
+void ref_expert_load_total(size_t E, size_t K, const uint32_t *count, struct num *load);
+/* Sequence-wise expert utilisation: used [groups] = experts of load [groups,E] above 0, over E */
+void ref_seu(size_t groups, size_t E, const struct num *load, struct num *used);
+/* bins [REF_BINS] += how many of x [n], each in [0, 1], lie in [i / 16, (i + 1) / 16); 1 counts in the last */
+void ref_histogram(size_t n, const float *x, uint32_t *bins);
+/* changed [T] = 1 where the sets before [T,K] and idx [T,K] differ, else 0: exactly */
+void ref_routing_change(size_t T, size_t K, const uint32_t *before, const uint32_t *idx, struct num *changed);
+/* Loss-free balance (Wang et al. 2024): bias [E] += rate * sign(mean of count - count [E]), sign(0) = 0; nothing if skip */
+void ref_lossfree(size_t E, double rate, const uint32_t *count, bool skip, struct num *bias);
+/* Pairwise expert similarity (arXiv 2506.14038): pes [T] = mean over pairs i < j of cos(rows[i,t], rows[j,t]) of exact rows
+ * [E,T,D]; a row of zeros has cosine 0. Bounds the f32 evaluation by the squared norm of the sum of unit vectors too. */
+void ref_pes(size_t T, size_t D, size_t E, const struct num *rows, struct num *pes);
+
+struct ref_load {
+    double max, min, cv;      /* of tokens / mean: largest, least, standard deviation */
+    size_t dead;              /* experts without a token */
+};
+/* In double: what the host computes. */
+struct ref_load ref_load(size_t E, const uint64_t *tokens);
+
 #endif
