@@ -241,8 +241,8 @@ static void check_layer(const struct vkmoe_trainer *t, const struct vkmoe_layer_
         weights += (double)want->bins[bin];
     cr_expect_eq(weights, sequences * c->seq * c->top_k);
     for (int bin = 0; bin < GATE_BINS; bin++)
-        cr_expect_eq(m->gates[bin], (double)want->bins[bin] / weights, "layer %u: %.9g of the weights in bin %d, not %.9g", layer,
-                     m->gates[bin], bin, (double)want->bins[bin] / weights);
+        cr_expect_eq(m->gates[bin], (double)want->bins[bin] / weights, "layer %u: %.9g of the weights in bin %d, not %.9g",
+                     layer, m->gates[bin], bin, (double)want->bins[bin] / weights);
     ref_orthogonality(c->experts, c->d_model, rows, &largest, &mean);
     cr_expect_leq(fabs(m->gram_mean_square - mean.v), mean.e);
     cr_expect_leq(fabs(m->gram_max - largest.v), largest.e);
@@ -346,7 +346,8 @@ static void check_similarity(const struct vkmoe_trainer *t, struct watch *w, con
         fprintf(stderr, "layer %u: PES %.6f +- %.6f, directly %.6f +- %.6f\n", layer, metrics[layer].pes,
                 metrics[layer].pes_se, mean, error);
         /* What a figure with five decimals needs. */
-        cr_expect_float_eq(metrics[layer].pes, mean, 1e-5, "layer %u: PES %.9g, directly %.9g", layer, metrics[layer].pes, mean);
+        cr_expect_float_eq(metrics[layer].pes, mean, 1e-5, "layer %u: PES %.9g, directly %.9g", layer, metrics[layer].pes,
+                           mean);
         cr_expect_float_eq(metrics[layer].pes_se, error, 1e-5);
     }
 }
