@@ -70,10 +70,10 @@ void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_
     struct num_sum squares = {0};
     *max_abs = num_exact(0);
     for (size_t i = 0; i < E; i++)
-        for (size_t j = 0; j < E; j++) {
+        for (size_t j = i; j < E; j++) { /* (i, j) and (j, i) are one number with one error, so they are one term */
             const struct num g = gram(D, w, i, j);
             *max_abs = num_max(*max_abs, num_abs(g));
-            num_sum_mul(&squares, g, g);
+            num_sum_mul(&squares, i == j ? g : num_mul(num_exact(2), g), g);
         }
     *mean_square = num_div(num_sum_end(&squares), num_exact((double)(E * E)));
 }
