@@ -24,7 +24,7 @@ static enum vkmoe_status train(struct vkmoe_context *ctx, const struct vkmoe_dat
     struct vkmoe_step_report report;
     struct vkmoe_trainer *trainer;
     enum vkmoe_status status;
-    double loss;
+    struct vkmoe_validation validation;
     vkmoe_preset("demo", &desc.model, &desc.train);
     desc.train.steps = steps;
     if ((status = vkmoe_trainer_create(ctx, &desc, &trainer)))
@@ -35,9 +35,9 @@ static enum vkmoe_status train(struct vkmoe_context *ctx, const struct vkmoe_dat
             printf("step %u  loss %.3f  %.0f tokens/s\n", (unsigned)report.step, report.loss, report.tokens_per_second);
     }
     if (!status)
-        status = vkmoe_trainer_evaluate(trainer, 0, &loss);
+        status = vkmoe_trainer_evaluate(trainer, 0, &validation);
     if (!status)
-        printf("validation loss %.3f nats per byte\n", loss);
+        printf("validation loss %.3f nats per byte\n", validation.loss);
     if (!status)
         status = vkmoe_trainer_save(trainer);
     vkmoe_trainer_destroy(trainer);

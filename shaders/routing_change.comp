@@ -1,7 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-/* changed[t] = 1 where an expert of idx[t] was not in before[t], which then becomes idx[t]; an invocation a token */
+/* changed[t] = 1 where idx[t] and before[t] are not the same set; then before[t] = idx[t]. An invocation a token. Both ways
+ * are looked at: dropped experts (idx = E) may be several, so the sets of K slots differ in size. */
 PUSH(routing_change);
 
 void main()
@@ -12,10 +13,12 @@ void main()
     uint slot = t * p.K;
     bool changed = false;
     for (uint k = 0; k < p.K; k++) {
-        bool there = false;
-        for (uint j = 0; j < p.K; j++)
-            there = there || p.before.v[slot + j] == p.idx.v[slot + k];
-        changed = changed || !there;
+        bool kept = false, came = true;
+        for (uint j = 0; j < p.K; j++) {
+            kept = kept || p.idx.v[slot + j] == p.before.v[slot + k];
+            came = came && p.before.v[slot + j] != p.idx.v[slot + k];
+        }
+        changed = changed || !kept || came;
     }
     for (uint k = 0; k < p.K; k++)
         p.before.v[slot + k] = p.idx.v[slot + k];

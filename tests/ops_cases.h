@@ -20,6 +20,7 @@ extern const struct ops_case ops_cases_gate[];
 extern const struct ops_case ops_cases_moe[];
 extern const struct ops_case ops_cases_loss[];
 extern const struct ops_case ops_cases_optim[];
+extern const struct ops_case ops_cases_metrics[];
 extern const struct ops_case ops_cases_net[];
 
 /* A routing with its outputs as arrays: T, E, K, F, D. idx [T,K] was filled by the case. */

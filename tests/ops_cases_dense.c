@@ -138,10 +138,41 @@ static bool gemm(struct ops *o, size_t index, struct ops_result *result)
     return ops_end(o);
 }
 
+/* A feed-forward layer's two fused products: the rows form without a routing, so without a gate. N is the hidden width. */
+static bool swiglu(struct ops *o, size_t index, struct ops_result *result)
+{
+    const struct case_gemm *s = &case_gemms[index];
+    const size_t M = s->M, F = s->N, K = s->K;
+    ops_begin(o, result, index, "SwiGLU and its backward, M %u, F %u, D %u", s->M, s->N, s->K);
+    struct ops_array x = ops_in(o, M * K, 1), w13 = ops_in(o, 2 * F * K, 1), h13 = ops_out(o, M * 2 * F);
+    struct ops_array act = ops_out(o, M * F);
+    struct ops_array dy = ops_in(o, M * K, 1), w2 = ops_in(o, K * F, 1), dh13 = ops_changed_random(o, M * 2 * F, 4);
+    struct ops_array again = ops_out(o, M * F);
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "swiglu", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
+        .a = x.buf, .b = w13.buf, .c = h13.buf, .act = act.buf, .m = s->M, .n = s->N, .k = s->K});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "dswiglu", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU,
+        .a = dy.buf, .b = w2.buf, .c = dh13.buf, .act = again.buf, .m = s->M, .n = s->N, .k = s->K});
+    if (ops_run(o)) {
+        struct num *h = ops_new(o, h13.count), *a = ops_new(o, act.count), *da = ops_new(o, act.count);
+        ref_gemm_nt(M, 2 * F, K, 1, ops_num(o, x), ops_num(o, w13), false, h);
+        ref_swiglu(M, F, h, a);
+        ops_expect(o, "h13", h13, h);
+        ops_expect(o, "act", act, a);
+        struct num *before = ops_num(o, dh13);
+        ref_swiglu(M, F, before, a);
+        ops_expect(o, "act again", again, a);
+        ref_gemm_nn(M, F, K, 1, ops_num(o, dy), ops_num(o, w2), false, da);
+        ref_swiglu_backward(M, F, before, da, h);
+        ops_expect(o, "dh13", dh13, h);
+    }
+    return ops_end(o);
+}
+
 const struct ops_case ops_cases_dense[] = {
     {"embed", embed, CASE_COUNT(case_embeds)},
     {"rmsnorm", rmsnorm, CASE_COUNT(case_norms)},
     {"colsum", colsum, CASE_COUNT(case_norms)},
     {"gemm", gemm, CASE_COUNT(case_gemms)},
+    {"SwiGLU", swiglu, CASE_COUNT(case_gemms)},
     {0},
 };

@@ -5,55 +5,159 @@
 
 #include <stdlib.h>
 
-/* The gate, without and with renormalisation, and for each its backward without and with the load-balancing loss. */
-static bool gate(struct ops *o, size_t index, struct ops_result *result)
+/* Buffers of a gate on logits z. */
+static struct vkm_gate new_gate(struct ops *o, const struct case_gate *s, const float *z, struct ops_array bias,
+                                struct ops_array arrays[4])
+{
+    const size_t R = (size_t)s->T * s->K;
+    arrays[0] = ops_changed(o, (size_t)s->T * s->E, z);
+    arrays[1] = ops_out(o, R);
+    arrays[2] = ops_out(o, R);
+    arrays[3] = ops_changed(o, s->T, ops_new_floats(o, s->T)); /* a sigmoid leaves it alone */
+    return (struct vkm_gate){.T = s->T, .E = s->E, .K = s->K, .z = arrays[0].buf, .bias = bias.buf, .idx = arrays[1].buf,
+                             .g = arrays[2].buf, .lse = arrays[3].buf};
+}
+
+/* The losses on a gate: variant 0 has none, the others the load-balancing loss over groups of tokens, full or not, and, where
+ * the gate is a softmax, the router's z-loss. */
+static struct vkm_gate_grad new_grad(struct ops *o, const struct case_gate *s, const struct vkm_gate *gate, int variant)
+{
+    const uint32_t group = variant == 1 ? s->T : s->T % 3 == 0 ? s->T / 3 : 1;
+    struct vkm_gate_grad grad = {.lbl_coef = variant ? 0.01f : 0, .lbl_full = variant == 1, .group = group,
+                                 .z_coef = variant && !gate->sigmoid ? 0.02f : 0};
+    if (variant) {
+        grad.load = ops_scratch(o, (uint64_t)s->T / group * s->E * sizeof(float)).buf;
+        vkm_op_expert_load(ops_record(o), gate, group, grad.load);
+    }
+    return grad;
+}
+
+/* The gradient of g, from its partial sums. */
+static void slot_gradients(struct ops *o, struct ops_array dgate, struct ops_array row_of, uint32_t parts, size_t R,
+                           struct num *dg)
+{
+    const struct num *partial = ops_num(o, dgate);
+    for (size_t slot = 0; slot < R; slot++) {
+        struct num_sum sum = {0};
+        for (uint32_t i = 0; i < parts; i++)
+            num_sum_add(&sum, partial[ops_words(o, row_of)[slot] * parts + i]);
+        dg[slot] = num_sum_end(&sum);
+    }
+}
+
+/* A gate, softmax or sigmoid, without and with renormalisation, every other shape with a bias; its backward with each of the
+ * losses. */
+static bool gate_of(struct ops *o, size_t index, bool sigmoid, struct ops_result *result)
 {
     const struct case_gate *s = &case_gates[index];
     const size_t T = s->T, E = s->E, K = s->K, R = T * K;
     const uint32_t parts = 1 + index % 3;
-    const float coef = 0.01f;
-    ops_begin(o, result, index, "gate T %u, E %u, K %u, scores %d", s->T, s->E, s->K, (int)s->scores);
+    ops_begin(o, result, index, "%s gate T %u, E %u, K %u, scores %d%s", sigmoid ? "sigmoid" : "softmax", s->T, s->E, s->K,
+              (int)s->scores, index % 2 ? ", bias" : "");
     float *z = ops_new_floats(o, T * E);
     case_fill_scores(z, s, index);
-    struct ops_array p[2], idx[2], g[2], dz[2][2], dgate = ops_in(o, R * parts, 1);
+    struct ops_array bias = {0}, arrays[2][4], dz[2][3], dgate = ops_in(o, R * parts, 1);
+    struct vkm_gate gates[2];
+    struct vkm_gate_grad grads[3];
+    if (index % 2)
+        bias = ops_in(o, E, 0.5f);
     for (int norm = 0; norm < 2; norm++) {
-        p[norm] = ops_changed(o, T * E, z);
-        idx[norm] = ops_out(o, R);
-        g[norm] = ops_out(o, R);
-        vkm_op_gate(ops_record(o), p[norm].buf, idx[norm].buf, g[norm].buf, s->T, s->E, s->K, norm);
+        gates[norm] = new_gate(o, s, z, bias, arrays[norm]);
+        gates[norm].sigmoid = sigmoid;
+        gates[norm].norm_topk = norm;
+        vkm_op_gate(ops_record(o), &gates[norm]);
     }
     const struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->K, .F = 4, .D = 4};
-    struct ops_routing routing = ops_routing(o, shape, idx[0]);
+    struct ops_routing routing = ops_routing(o, shape, arrays[0][1]);
     vkm_op_route(ops_record(o), &routing.r, (struct vkm_buf){0});
-    for (int norm = 0; norm < 2; norm++)
-        for (int lbl = 0; lbl < 2; lbl++) {
-            dz[norm][lbl] = ops_out(o, T * E);
-            vkm_op_gate_bwd(ops_record(o), &routing.r, p[norm].buf, g[norm].buf, dgate.buf, parts, dz[norm][lbl].buf,
-                            norm, lbl ? coef : 0);
+    for (int variant = 0; variant < 3; variant++) {
+        grads[variant] = new_grad(o, s, &gates[0], variant);
+        grads[variant].dgate = dgate.buf;
+        grads[variant].parts = parts;
+        for (int norm = 0; norm < 2; norm++) {
+            dz[norm][variant] = ops_out(o, T * E);
+            grads[variant].dz = dz[norm][variant].buf;
+            vkm_op_gate_bwd(ops_record(o), &gates[norm], &routing.r, &grads[variant]);
         }
+    }
     if (!ops_run(o))
         return ops_end(o);
 
-    struct num *scores = ref_exact_new(z, T * E), *want = ops_new(o, T * E), *weights = ops_new(o, R);
-    struct num *partial = ops_num(o, dgate), *dg = ops_new(o, R), *dp = ops_new(o, T * E), *want_dz = ops_new(o, T * E);
+    struct num *scores = ref_exact_new(z, T * E), *want = ops_new(o, T * E), *weights = ops_new(o, R), *lse = ops_new(o, T);
+    struct num *dg = ops_new(o, R), *dp = ops_new(o, T * E), *want_dz = ops_new(o, T * E);
     uint32_t *chosen = ops_new_words(o, R);
+    struct ref_gate gate = {.T = T, .E = E, .K = K, .sigmoid = sigmoid, .bias = index % 2 ? ops_num(o, bias) : NULL};
+    slot_gradients(o, dgate, routing.row_of, parts, R, dg);
     for (int norm = 0; norm < 2; norm++) {
-        ref_gate(T, E, K, norm, false, scores, want, chosen, weights);
-        ops_expect_words(o, "idx", idx[norm], chosen);
-        ops_expect(o, "p", p[norm], want);
-        ops_expect(o, norm ? "g, normalised" : "g", g[norm], weights);
-        for (size_t slot = 0; slot < R; slot++) {
-            struct num_sum sum = {0};
-            for (uint32_t i = 0; i < parts; i++)
-                num_sum_add(&sum, partial[ops_words(o, routing.row_of)[slot] * parts + i]);
-            dg[slot] = num_sum_end(&sum);
+        gate.norm_topk = norm;
+        ref_gate(&gate, false, scores, want, chosen, weights, lse);
+        ops_expect_words(o, "idx", arrays[norm][1], chosen);
+        ops_expect(o, "p", arrays[norm][0], want);
+        ops_expect(o, norm ? "g, normalised" : "g", arrays[norm][2], weights);
+        ops_expect(o, "lse", arrays[norm][3], lse);
+        for (int variant = 0; variant < 3; variant++) {
+            const struct ref_lbl lbl = {T, E, K, grads[variant].group, grads[variant].lbl_full, sigmoid,
+                                        (double)grads[variant].lbl_coef, NULL};
+            ref_lbl(&lbl, want, chosen, dp);
+            ref_gate_backward(&gate, scores, chosen, dg, variant ? dp : NULL, (double)grads[variant].z_coef, want_dz);
+            ops_expect(o, variant ? variant == 1 ? "dz, LBL" : "dz, LBL of groups" : "dz", dz[norm][variant], want_dz);
         }
-        ref_lbl(T, T, E, K, want, chosen, coef, false, dp);
-        for (int lbl = 0; lbl < 2; lbl++) {
-            ref_gate_backward(T, E, K, norm, scores, chosen, dg, lbl ? dp : NULL, want_dz);
-            ops_expect(o, norm ? lbl ? "dz, normalised, LBL" : "dz, normalised" : lbl ? "dz, LBL" : "dz", dz[norm][lbl],
-                       want_dz);
-        }
+    }
+    free(scores);
+    return ops_end(o);
+}
+
+static bool softmax_gate(struct ops *o, size_t index, struct ops_result *result)
+{
+    return gate_of(o, index, false, result);
+}
+
+static bool sigmoid_gate(struct ops *o, size_t index, struct ops_result *result)
+{
+    return gate_of(o, index, true, result);
+}
+
+/* Dropped experts: the best are passed over, weights below a threshold have no expert. Half of the weights of the first
+ * shape's kind lie on each side of a threshold that is the mean of two neighbouring ones, so that rounding decides nothing. */
+static float threshold(const struct num *g, size_t n)
+{
+    double above = INFINITY, below = 0, middle = 0;
+    for (size_t i = 0; i < n; i++)
+        middle += g[i].v / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        above = g[i].v > middle ? fmin(above, g[i].v) : above;
+        below = g[i].v <= middle ? fmax(below, g[i].v) : below;
+    }
+    return isfinite(above) ? (float)((above + below) / 2) : 0;
+}
+
+static bool dropping(struct ops *o, size_t index, struct ops_result *result)
+{
+    const struct case_gate *s = &case_gates[index];
+    const size_t T = s->T, E = s->E, K = s->K, R = T * K;
+    struct ref_gate gate = {.T = T, .E = E, .K = K, .sigmoid = index % 3 == 1, .norm_topk = index % 2 == 0,
+                            .drop_top = index % 4 < (E - K) ? index % 4 : E - K};
+    struct ops_array arrays[4], none = {0};
+    ops_begin(o, result, index, "dropping gate T %u, E %u, K %u, scores %d, top %zu", s->T, s->E, s->K, (int)s->scores,
+              gate.drop_top);
+    float *z = ops_new_floats(o, T * E);
+    case_fill_scores(z, s, index);
+    struct num *scores = ref_exact_new(z, T * E), *p = ops_new(o, T * E), *g = ops_new(o, R), *lse = ops_new(o, T);
+    uint32_t *idx = ops_new_words(o, R);
+    ref_gate(&gate, false, scores, p, idx, g, lse);
+    const float below = threshold(g, R);
+    gate.prune_below = (double)below;
+    ref_gate(&gate, false, scores, p, idx, g, lse);
+    struct vkm_gate device = new_gate(o, s, z, none, arrays);
+    device.sigmoid = gate.sigmoid;
+    device.norm_topk = gate.norm_topk;
+    device.drop_top = (uint32_t)gate.drop_top;
+    device.prune_below = below;
+    vkm_op_gate(ops_record(o), &device);
+    if (ops_run(o)) {
+        ops_expect_words(o, "idx", arrays[1], idx);
+        ops_expect(o, "g", arrays[2], g);
+        ops_expect(o, "p", arrays[0], p);
     }
     free(scores);
     return ops_end(o);
@@ -88,12 +192,15 @@ static void record_layer(struct ops *o, struct layer *l)
     const struct vkm_routing shape = {.T = T, .E = E, .K = K, .F = F, .D = D};
     struct ops_routing routing = ops_routing(o, shape, l->idx);
     struct ops_array h13 = ops_out(o, 2 * l->R * F), act = ops_out(o, l->R * F), rows = ops_out(o, l->R * D);
-    struct ops_array dgate = ops_out(o, l->R * parts), dz = ops_out(o, l->T * E);
+    struct ops_array dgate = ops_out(o, l->R * parts), dz = ops_out(o, l->T * E), lse = ops_out(o, l->T);
+    struct ops_array load = ops_scratch(o, E * sizeof(float));
     struct vkm_rec *rec = ops_record(o);
 
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "router", .form = GEMM_NT, .a = l->x.buf, .b = l->router.buf,
         .c = l->p.buf, .m = T, .n = E, .k = D});
-    vkm_op_gate(rec, l->p.buf, l->idx.buf, l->g.buf, T, E, K, l->norm_topk);
+    const struct vkm_gate gate = {.T = T, .E = E, .K = K, .norm_topk = l->norm_topk, .z = l->p.buf, .idx = l->idx.buf,
+                                  .g = l->g.buf, .lse = lse.buf};
+    vkm_op_gate(rec, &gate);
     vkm_op_route(rec, &routing.r, none);
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
         .routing = &routing.r, .gather = GATHER_A, .a = l->x.buf, .b = l->w13.buf, .c = h13.buf, .act = act.buf, .m = R,
@@ -114,7 +221,10 @@ static void record_layer(struct ops *o, struct layer *l)
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "gate_up.bwd.x", .form = GEMM_NN, .routing = &routing.r, .a = h13.buf,
         .b = l->w13.buf, .c = rows.buf, .m = R, .n = D, .k = 2 * F});
     vkm_op_combine(rec, &routing.r, rows.buf, none, none, l->dx.buf, D);
-    vkm_op_gate_bwd(rec, &routing.r, l->p.buf, l->g.buf, dgate.buf, parts, dz.buf, l->norm_topk, l->lbl_coef);
+    vkm_op_expert_load_total(rec, E, K, routing.r.count, load.buf);
+    vkm_op_gate_bwd(rec, &gate, &routing.r, &(struct vkm_gate_grad){
+        .dgate = dgate.buf, .parts = parts, .load = load.buf, .group = T, .lbl_full = true, .lbl_coef = l->lbl_coef,
+        .dz = dz.buf});
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "router.bwd.w", .form = GEMM_TN, .a = dz.buf, .b = l->x.buf,
         .c = l->drouter.buf, .m = E, .n = D, .k = T, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "router.bwd.x", .form = GEMM_NN, .a = dz.buf, .b = l->router.buf,
@@ -124,7 +234,8 @@ static void record_layer(struct ops *o, struct layer *l)
 /* The choice of experts is the device's; the reference says whether it may choose so. */
 static void check_layer(struct ops *o, const struct layer *l)
 {
-    const struct ref_moe moe = {l->T, l->D, l->E, l->K, l->F, l->norm_topk};
+    const struct ref_moe moe = {.T = l->T, .D = l->D, .E = l->E, .K = l->K, .F = l->F, .norm_topk = l->norm_topk};
+    const struct ref_lbl lbl = {l->T, l->E, l->K, l->T, true, false, (double)l->lbl_coef, NULL};
     const struct ref_moe_weights w = {ops_num(o, l->router), ops_num(o, l->w13), ops_num(o, l->w2)};
     const struct ref_moe_grads grads = {ops_new(o, l->T * l->D), ops_num(o, l->drouter), ops_num(o, l->dw13),
                                         ops_num(o, l->dw2)};
@@ -140,8 +251,8 @@ static void check_layer(struct ops *o, const struct layer *l)
     if (!ref_topk_admissible(l->T, l->E, l->K, state.z, idx))
         ops_fail(o, "idx is not the top %zu of the logits", l->K);
     if (l->lbl_coef > 0)
-        ref_lbl(l->T, l->T, l->E, l->K, state.p, idx, l->lbl_coef, false, dp);
-    ref_moe_backward(&moe, &w, x, &state, ops_num(o, l->dout), l->lbl_coef > 0 ? dp : NULL, &grads);
+        ref_lbl(&lbl, state.p, idx, dp);
+    ref_moe_backward(&moe, &w, x, &state, ops_num(o, l->dout), l->lbl_coef > 0 ? dp : NULL, 0, &grads);
     ops_expect(o, "p", l->p, state.p);
     ops_expect(o, "g", l->g, state.g);
     ops_expect(o, "y", l->y, out);
@@ -178,7 +289,9 @@ static bool moe(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_gate[] = {
-    {"gate", gate, CASE_COUNT(case_gates)},
+    {"softmax gate", softmax_gate, CASE_COUNT(case_gates)},
+    {"sigmoid gate", sigmoid_gate, CASE_COUNT(case_gates)},
+    {"dropping gate", dropping, CASE_COUNT(case_gates)},
     {"experts", moe, CASE_COUNT(case_moes)},
     {0},
 };

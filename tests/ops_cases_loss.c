@@ -75,30 +75,43 @@ static bool simbal(struct ops *o, size_t index, struct ops_result *result)
     return ops_end(o);
 }
 
+/* Over all tokens (the load from the routing's counts) and over groups; over the active experts and all; for both gates. */
 static bool lbl(struct ops *o, size_t index, struct ops_result *result)
 {
     const struct case_grouped *s = &case_groupeds[index];
-    const struct vkm_buf none = {0};
     const size_t n = (size_t)s->T * s->E;
+    const uint32_t groups[2] = {s->T, s->T % 4 == 0 ? s->T / 4 : 1};
     const float coef = 0.01f;
-    ops_begin(o, result, index, "load-balancing loss T %u, E %u, K %u, %s", s->T, s->E, s->top_k,
-              case_routing_name(s->routing));
+    const bool sigmoid = index % 2;
+    ops_begin(o, result, index, "load-balancing loss T %u, E %u, K %u, %s%s", s->T, s->E, s->top_k,
+              case_routing_name(s->routing), sigmoid ? ", sigmoid" : "");
     uint32_t *idx = ops_new_words(o, (size_t)s->T * s->top_k);
     float *p = ops_new_floats(o, n);
     case_route(s->routing, s->T, s->E, s->top_k, index, idx);
     case_fill(p, n, index, 1);
     for (size_t i = 0; i < n; i++)
         p[i] = fabsf(p[i]);
-    struct ops_array probability = ops_in_copy(o, n, p), loss = ops_added(o, 1);
-    struct ops_array scratch = ops_scratch(o, vkm_lbl_scratch(s->T, s->E));
     struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = 4, .D = 4};
     struct ops_routing routing = ops_routing(o, shape, ops_in_copy(o, (size_t)s->T * s->top_k, idx));
-    vkm_op_route(ops_record(o), &routing.r, none);
-    vkm_op_lbl(ops_record(o), &routing.r, probability.buf, loss.buf, scratch.buf, coef);
-    if (ops_run(o)) {
-        struct num *want = ops_num(o, loss);
-        *want = num_add(*want, ref_lbl(s->T, s->T, s->E, s->top_k, ops_num(o, probability), idx, coef, false, NULL));
-        ops_expect(o, "loss", loss, want);
+    const struct ops_array probability = ops_in_copy(o, n, p);
+    const struct vkm_gate gate = {.T = s->T, .E = s->E, .K = s->top_k, .sigmoid = sigmoid, .z = probability.buf,
+                                  .idx = routing.idx.buf};
+    struct ops_array load[2], loss[4];
+    for (int i = 0; i < 2; i++)
+        load[i] = ops_scratch(o, s->T / groups[i] * s->E * sizeof(float));
+    vkm_op_route(ops_record(o), &routing.r, (struct vkm_buf){0});
+    vkm_op_expert_load_total(ops_record(o), s->E, s->top_k, routing.r.count, load[0].buf);
+    vkm_op_expert_load(ops_record(o), &gate, groups[1], load[1].buf);
+    for (int i = 0; i < 4; i++) {
+        loss[i] = ops_added(o, 1);
+        vkm_op_lbl(ops_record(o), &gate, load[i / 2].buf, groups[i / 2], i % 2, loss[i].buf,
+                   ops_scratch(o, s->T * sizeof(float)).buf, coef);
+    }
+    for (int i = 0; i < 4 && (i > 0 || ops_run(o)); i++) {
+        const struct ref_lbl ref = {s->T, s->E, s->top_k, groups[i / 2], i % 2, sigmoid, (double)coef, NULL};
+        struct num *want = ops_num(o, loss[i]);
+        *want = num_add(*want, ref_lbl(&ref, ops_num(o, probability), idx, NULL));
+        ops_expect(o, i % 2 ? "loss over all" : "loss over active", loss[i], want);
     }
     return ops_end(o);
 }

@@ -64,6 +64,7 @@ static const struct bad_input bad_inputs[] = {
     { "train --data text.txt --out out --router-init zeros", 2, "orthogonal", false },
     { "train --data text.txt --out out --router-z-loss -1", 2, "--router-z-loss", false },
     { "train --data text.txt --out out --dense --balance simbal", 2, "--dense", false },
+    { "train --data text.txt --out out --dense --router-z-loss 0.1", 2, "--router-z-loss", false },
     { "train --data text.txt --resume run --dense", 2, "--dense", false },
     { "train --data text.txt --resume run --balance none", 2, "--balance", false },
     { "train --data text.txt --resume run --tensorboard", 2, "--tensorboard", false },

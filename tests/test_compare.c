@@ -234,6 +234,10 @@ Test(compare, dense_and_unfinished_directories)
     cr_expect(strstr(out, "was done"), "%s", out);
     free(out);
     cr_expect(file_exists("cmp/dense-7/evaluation.json") && file_exists("cmp/dense-7/notes"));
+    struct cli_result run = cli_run("compare --data text.txt --out cmp/dense-7 --methods dense --steps 3 " SMALL);
+    cr_expect_eq(run.status, 1);
+    cr_expect(line_count(run.err) == 1 && strstr(run.err, "directory of one run"), "%s", run.err);
+    cli_result_free(&run);
 }
 
 Test(compare, interrupted_and_gone_on_with)

@@ -23,8 +23,7 @@ static const uint32_t tokens[T] = {3, 0, 3, 6, 3, 1};
 /* Expert 2 is never chosen. */
 static const uint32_t idx[T * K] = {0, 1, 3, 1, 1, 0, 0, 3, 3, 0, 1, 3};
 static const struct ref_heads heads = {2, S, H, D / H};
-static const struct ref_moe moe = {{T, E, K, false, true}, D, F, 0}, moe_plain = {{T, E, K, false, false}, D, F, 0};
-static const struct ref_moe moe_shared = {{T, E, K, true, true}, D, F, G};
+static const struct ref_moe moe = {T, D, E, K, F, .norm_topk = true}, moe_plain = {T, D, E, K, F, .sigmoid = true};
 
 static uint32_t counts[E], offset[E + 1], row_of[R], token_of[R], slot_of[R];
 static struct num cosines[S * D / H / 2], sines[S * D / H / 2];
@@ -123,37 +122,36 @@ static void attention_b(struct num *const *x, struct num *const *dy, struct num 
     ref_attention_backward(heads, x[0], dy[0], dx[0]);
 }
 
-/* y[0] = g, y[1] = p: the gradient of p is what a balance loss adds */
-static void gate(const struct ref_gate *of, struct num *const *x, struct num *const *y)
+/* y[0] = g, y[1] = p: the gradient of p is what a balance loss adds; y[2][0], of a softmax: the mean of lse^2 */
+static const struct ref_gate gates[] = {
+    {T, E, K}, {T, E, K, .norm_topk = true}, {T, E, K, .sigmoid = true}, {T, E, K, .sigmoid = true, .norm_topk = true},
+};
+static void gate_f(int which, struct num *const *x, struct num *const *y)
 {
     uint32_t chosen[T * K];
+    struct num lse[T];
+    struct num_sum squares = {0};
     memcpy(chosen, idx, sizeof chosen);
-    ref_gate_forward(of, true, x[0], y[1], chosen, y[0], NULL);
+    ref_gate(&gates[which], true, x[0], y[1], chosen, y[0], lse);
+    for (size_t t = 0; t < T && y[2]; t++)
+        num_sum_mul(&squares, lse[t], lse[t]);
+    if (y[2])
+        y[2][0] = num_div(num_sum_end(&squares), num_exact(T));
 }
-static void gate_f(struct num *const *x, struct num *const *y)
+static void gate_b(int which, struct num *const *x, struct num *const *dy, struct num *const *dx)
 {
-    gate(&moe_plain.gate, x, y);
+    ref_gate_backward(&gates[which], x[0], idx, dy[0], dy[1], dy[2] ? dy[2][0].v : 0, dx[0]);
 }
-static void gate_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
-{
-    ref_gate_backward(&moe_plain.gate, x[0], idx, dy[0], dy[1], 0, dx[0]);
-}
-static void gate_norm_f(struct num *const *x, struct num *const *y)
-{
-    gate(&moe.gate, x, y);
-}
-static void gate_norm_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
-{
-    ref_gate_backward(&moe.gate, x[0], idx, dy[0], dy[1], 0, dx[0]);
-}
-static void gate_sigmoid_f(struct num *const *x, struct num *const *y)
-{
-    gate(&moe_shared.gate, x, y);
-}
-static void gate_sigmoid_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
-{
-    ref_gate_backward(&moe_shared.gate, x[0], idx, dy[0], dy[1], 0, dx[0]);
-}
+#define GATE(which)                                                                                                      \
+    static void gate##which##_f(struct num *const *x, struct num *const *y) { gate_f(which, x, y); }                     \
+    static void gate##which##_b(struct num *const *x, struct num *const *dy, struct num *const *dx)                      \
+    {                                                                                                                    \
+        gate_b(which, x, dy, dx);                                                                                        \
+    }
+GATE(0)
+GATE(1)
+GATE(2)
+GATE(3)
 
 static void swiglu_f(struct num *const *x, struct num *const *y)
 {
@@ -176,10 +174,9 @@ static void layer_b(const struct ref_moe *layer, struct num *const *x, struct nu
 {
     struct ref_moe_state state;
     struct num *out = ref_new(T * D);
-    const struct ref_moe_weights w = {x[1], x[2], x[3], x[4], x[5]};
-    ref_moe_forward(layer, &w, x[0], NULL, idx, &state, out);
-    ref_moe_backward(layer, &w, x[0], &state, dy[0], dy[1], 0,
-                     &(struct ref_moe_grads){dx[0], dx[1], dx[2], dx[3], dx[4], dx[5]});
+    const struct ref_moe_weights w = {x[1], x[2], x[3]};
+    ref_moe_forward(layer, &w, x[0], idx, &state, out);
+    ref_moe_backward(layer, &w, x[0], &state, dy[0], dy[1], 0, &(struct ref_moe_grads){dx[0], dx[1], dx[2], dx[3]});
     for (size_t i = 0; i < D * F; i++)
         cr_assert(dx[3][2 * D * F + i].v == 0 && dx[3][2 * D * F + i].e == 0, "expert 2 has no rows");
     ref_moe_state_free(&state);
@@ -241,6 +238,52 @@ static void simbal_b(struct num *const *x, struct num *const *dy, struct num *co
     ref_simbal(E, D, dy[0][0].v, x[0], dx[0]);
 }
 
+/* Scopes (sequence, all, f from outside), gates (all, active ones) and kinds of gate. */
+static const struct num outside[E] = {{0.5, 0, 0}, {0.25, 0, 0}, {0, 0, 0}, {1.25, 0, 0}};
+static const struct ref_lbl lbls[] = {
+    {T, E, K, S, .full = true}, {T, E, K, T}, {T, E, K, S, .sigmoid = true}, {T, E, K, T, .full = true, .sigmoid = true},
+    {T, E, K, T, .load = outside}, {T, E, K, T, .sigmoid = true, .load = outside},
+};
+static void lbl_f(int which, struct num *const *x, struct num *const *y)
+{
+    struct ref_lbl lbl = lbls[which];
+    lbl.coef = 1;
+    y[0][0] = ref_lbl(&lbl, x[0], idx, NULL);
+}
+static void lbl_b(int which, struct num *const *x, struct num *const *dy, struct num *const *dx)
+{
+    struct ref_lbl lbl = lbls[which];
+    lbl.coef = dy[0][0].v;
+    ref_lbl(&lbl, x[0], idx, dx[0]);
+}
+#define LBL(which)                                                                                                       \
+    static void lbl##which##_f(struct num *const *x, struct num *const *y) { lbl_f(which, x, y); }                       \
+    static void lbl##which##_b(struct num *const *x, struct num *const *dy, struct num *const *dx)                       \
+    {                                                                                                                    \
+        lbl_b(which, x, dy, dx);                                                                                         \
+    }
+LBL(0)
+LBL(1)
+LBL(2)
+LBL(3)
+LBL(4)
+LBL(5)
+
+/* x, w13, w2 of a shared expert */
+static void shared_f(struct num *const *x, struct num *const *y)
+{
+    struct num h13[T * 2 * F], a[T * F];
+    memset(y[0], 0, T * D * sizeof *y[0]); /* it is added to */
+    ref_shared_forward(T, D, F, x[0], x[1], x[2], h13, a, y[0]);
+}
+static void shared_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
+{
+    struct num h13[T * 2 * F], a[T * F], *y = ref_new(T * D);
+    ref_shared_forward(T, D, F, x[0], x[1], x[2], h13, a, y);
+    ref_shared_backward(T, D, F, x[0], x[1], x[2], h13, a, dy[0], dx[0], dx[1], dx[2]);
+    free(y);
+}
+
 static const struct op ops[] = {
     {"embed", {V * D}, {T * D}, embed_f, embed_b},
     {"rmsnorm", {T * D, D}, {T * D}, norm_f, norm_b},
@@ -251,16 +294,24 @@ static const struct op ops[] = {
     {"grouped nn, tn", {T * D, E * N * D}, {R * N}, grouped_nn_f, grouped_nn_b},
     {"rope", {T * 3 * D}, {T * 3 * D}, rope_f, rope_b},
     {"attention", {T * 3 * D}, {T * D}, attention_f, attention_b},
-    {"gate", {T * E}, {T * K, T * E}, gate_f, gate_b},
-    {"gate, norm_topk", {T * E}, {T * K, T * E}, gate_norm_f, gate_norm_b},
-    {"gate, sigmoid, norm_topk", {T * E}, {T * K, T * E}, gate_sigmoid_f, gate_sigmoid_b},
+    {"gate", {T * E}, {T * K, T * E, 1}, gate0_f, gate0_b},
+    {"gate, norm_topk", {T * E}, {T * K, T * E, 1}, gate1_f, gate1_b},
+    {"sigmoid gate", {T * E}, {T * K, T * E}, gate2_f, gate2_b},
+    {"sigmoid gate, norm_topk", {T * E}, {T * K, T * E}, gate3_f, gate3_b},
     {"swiglu", {R * 2 * F}, {R * F}, swiglu_f, swiglu_b},
-    {"moe", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_plain_f, moe_plain_b},
+    {"moe, sigmoid", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_plain_f, moe_plain_b},
     {"moe, norm_topk", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_f, moe_b},
     {"moe, sigmoid, shared", {T * D, E * D, E * 2 * F * D, E * D * F, 2 * G * D, D * G}, {T * D, T * E}, moe_shared_f,
      moe_shared_b},
     {"xent", {T * V}, {1}, xent_f, xent_b},
     {"simbal", {E * D}, {1}, simbal_f, simbal_b},
+    {"lbl of sequences, full", {T * E}, {1}, lbl0_f, lbl0_b},
+    {"lbl", {T * E}, {1}, lbl1_f, lbl1_b},
+    {"lbl of sequences, sigmoid", {T * E}, {1}, lbl2_f, lbl2_b},
+    {"lbl, full, sigmoid", {T * E}, {1}, lbl3_f, lbl3_b},
+    {"lbl, load from outside", {T * E}, {1}, lbl4_f, lbl4_b},
+    {"lbl, load from outside, sigmoid", {T * E}, {1}, lbl5_f, lbl5_b},
+    {"shared expert", {T * D, 2 * F * D, D * F}, {T * D}, shared_f, shared_b},
 };
 
 static struct num *filled(size_t n, uint64_t seed)

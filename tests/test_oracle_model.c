@@ -34,38 +34,63 @@ static struct ref_check check(const struct num *got, const struct num *want, siz
     return c;
 }
 
-/* Coefficients, and what the router and the layer are. */
-static const struct {
-    float simbal, lbl, router_z;
-    bool norm_topk, sigmoid, bias, lbl_full, lbl_outside;
-    size_t lbl_group, G;
+/* f of the global batch, for two layers. */
+static const struct num outside[8] = {{0.5, 0, 0}, {0.25, 0, 0}, {0, 0, 0}, {1.25, 0, 0},
+                                      {1, 0, 0},   {0.5, 0, 0},  {0.5, 0, 0}, {0, 0, 0}};
+
+/* What differs from small(). E and K are 0 where they are not changed. */
+static const struct variant {
+    bool norm_topk, sigmoid, bias, lbl_full;
+    double simbal, lbl, router_z;
+    size_t lbl_group, G, E, K;
+    const struct num *load;
 } variants[] = {
     {0},
-    {.simbal = 0.1f},
-    {.simbal = 0.1f, .norm_topk = true, .G = 4},
-    {.lbl = 0.1f, .lbl_full = true},
-    {.lbl = 0.1f, .lbl_group = 3, .norm_topk = true},
-    {.lbl = 0.1f, .lbl_outside = true, .lbl_full = true, .bias = true},
-    {.lbl = 0.1f, .lbl_outside = true, .sigmoid = true},
-    {.lbl = 0.1f, .lbl_group = 3, .lbl_full = true, .sigmoid = true, .norm_topk = true, .bias = true, .G = 8},
-    {.router_z = 0.1f, .bias = true},
-    {.simbal = 0.1f, .lbl = 0.1f, .router_z = 0.1f, .norm_topk = true, .G = 4},
-    {.simbal = 0.1f, .lbl = 0.1f, .lbl_outside = true, .sigmoid = true, .bias = true},
+    {.simbal = 0.1},
+    {.norm_topk = true, .simbal = 0.1},
+    {.lbl = 0.1, .lbl_full = true},
+    {.norm_topk = true, .lbl = 0.1, .lbl_full = true, .lbl_group = 3},
+    {.norm_topk = true, .lbl = 0.1, .lbl_group = 3},
+    {.lbl = 0.1, .load = outside},
+    {.router_z = 0.1},
+    {.norm_topk = true, .simbal = 0.1, .lbl = 0.2, .router_z = 0.1, .lbl_group = 3, .G = 4},
+    {.sigmoid = true, .simbal = 0.1, .bias = true},
+    {.sigmoid = true, .norm_topk = true, .lbl = 0.1, .lbl_group = 3, .bias = true, .G = 8},
+    {.sigmoid = true, .lbl = 0.1, .lbl_full = true, .load = outside},
+    {.simbal = 0.1, .lbl = 0.1, .router_z = 0.1, .E = 4, .K = 4},
+    {.sigmoid = true, .norm_topk = true, .lbl = 0.1, .E = 4, .K = 4},
+    {.simbal = 0.1, .lbl = 0.1, .router_z = 0.1, .E = 1, .K = 1},
+    {.sigmoid = true, .simbal = 0.1, .lbl = 0.1, .E = 1, .K = 1, .G = 4},
+    {.simbal = 0.1, .lbl = 0.1, .lbl_group = 3, .E = 13, .K = 1}, /* experts without a token */
 };
 
-static struct ref_model variant(size_t index)
+static struct ref_model changed(const struct variant *v)
 {
     struct ref_model m = small();
-    m.simbal = variants[index].simbal;
-    m.lbl = variants[index].lbl;
-    m.router_z = variants[index].router_z;
-    m.norm_topk = variants[index].norm_topk;
-    m.sigmoid = variants[index].sigmoid;
-    m.router_bias = variants[index].bias;
-    m.lbl_full = variants[index].lbl_full;
-    m.lbl_group = variants[index].lbl_group;
-    m.G = variants[index].G;
+    m.norm_topk = v->norm_topk;
+    m.sigmoid = v->sigmoid;
+    m.bias = v->bias;
+    m.simbal = v->simbal;
+    m.lbl = v->lbl;
+    m.router_z = v->router_z;
+    m.lbl_full = v->lbl_full;
+    m.lbl_group = v->lbl_group;
+    m.load = v->load;
+    m.G = v->G;
+    if (v->E) {
+        m.E = v->E;
+        m.K = v->K;
+    }
     return m;
+}
+
+/* Tied logits: the same row for experts 0 and 1 of every router. */
+static void tie(const struct ref_model *m, struct num *params)
+{
+    for (size_t l = 0; l < m->L && m->E > 1; l++) {
+        struct num *router = params + ref_param_offset(m, REF_ROUTER, l);
+        memcpy(router + m->D, router, m->D * sizeof *router);
+    }
 }
 
 ParameterizedTestParameters(oracle_model, gradient)
@@ -79,14 +104,12 @@ ParameterizedTestParameters(oracle_model, gradient)
 /* As in test_oracle.c: allowed are the truncation, seen at twice the step, and the rounding, from the bounds. */
 ParameterizedTest(size_t *index, oracle_model, gradient)
 {
-    struct ref_model m = variant(*index);
+    const struct ref_model m = changed(&variants[*index]);
     const size_t T = m.B * m.S, total = ref_params_total(&m);
-    static const float outside[8] = {0.5f, 0.25f, 1.25f, 0, 0.75f, 0.75f, 0, 0.5f};
-    struct num *params = parameters(&m, 0.4f), *grad = ref_new(total), *load = ref_exact_new(outside, 8);
-    if (variants[*index].lbl_outside)
-        m.lbl_load = load;
-    uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[24];
+    struct num *params = parameters(&m, 0.4f), *grad = ref_new(total);
+    uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[48];
     case_fill_indices(tokens, T, 2, (uint32_t)m.V);
+    tie(&m, params);
 
     struct ref_model_out out = {.grad = grad, .idx = idx};
     ref_model_run(&m, params, tokens, targets, NULL, &out);
@@ -124,8 +147,8 @@ ParameterizedTest(size_t *index, oracle_model, gradient)
 /* Fixing the choice that was made changes nothing; the sum of the parts is the loss; the layout has no gaps. */
 Test(oracle_model, consistent)
 {
-    const struct ref_model m = variant(7);
-    const struct ref_gate gate = {6, m.E, m.K};
+    struct ref_model m = small();
+    m.simbal = m.lbl = 0.1;
     const size_t total = ref_params_total(&m);
     struct num *params = parameters(&m, 0.4f);
     const uint32_t tokens[6] = {0, 1, 2, 3, 4, 5}, none[6] = {REF_IGNORED, REF_IGNORED, REF_IGNORED, REF_IGNORED,
@@ -137,13 +160,9 @@ Test(oracle_model, consistent)
     ref_model_run(&m, params, tokens, tokens, NULL, &free_run);
     ref_model_run(&m, params, tokens, tokens, idx, &fixed_run);
     cr_assert_eq(memcmp(logits[0], logits[1], sizeof logits[0]), 0);
-    for (size_t l = 0; l < m.L; l++) {
-        struct ref_gate biased = gate;
-        biased.bias = params + ref_param_offset(&m, REF_ROUTER_BIAS, l);
-        cr_assert(ref_topk_admissible(&biased, router + l * 24, idx + l * 12));
-    }
+    cr_assert(ref_topk_admissible(12, 4, 2, router, idx));
     cr_assert_float_eq(free_run.loss.v, free_run.cross_entropy.v + free_run.z_loss.v + free_run.simbal.v +
-                                            free_run.lbl.v + free_run.router_z.v, 1e-14);
+                                         free_run.lbl.v, 1e-14);
     ref_model_run(&m, params, tokens, none, idx, &fixed_run);
     cr_assert_eq(fixed_run.cross_entropy.v, 0);
     cr_assert_eq(fixed_run.z_loss.v, 0);
@@ -166,9 +185,8 @@ Test(oracle_model, bounds)
         const bool sigmoid = (c / 2) % 3 == 1;
         const struct ref_model m = {.L = s->L, .B = s->B, .S = s->S, .D = s->D, .H = s->H, .E = s->E, .K = s->K,
                                     .F = s->F, .V = s->V, .norm_eps = 1e-5f, .rope_theta = 1e4f, .z_loss = 1e-5f,
-                                    .norm_topk = s->norm_topk, .simbal = 0.1f, .lbl = 0.01f, .lbl_full = c % 4 == 0,
-                                    .router_z = sigmoid ? 0 : 1e-3f, .sigmoid = sigmoid, .G = c % 4 < 2 ? 8 : 0,
-                                    .router_bias = c % 2, .lbl_group = c % 3 ? 0 : s->S};
+                                    .norm_topk = s->norm_topk, .sigmoid = c % 4 == 3,
+                                    .simbal = 0.1f, .lbl = 0.01f, .router_z = c % 4 == 3 ? 0 : 0.01f, .G = c % 3 * 4};
         const size_t T = m.B * m.S, total = ref_params_total(&m);
         struct num *params = parameters(&m, c % 2 ? 0.035f : 0.3f);
         uint32_t *tokens = calloc(T, sizeof *tokens), *idx = calloc(m.L * T * m.K, sizeof *idx);
@@ -197,6 +215,36 @@ Test(oracle_model, bounds)
         free(tokens);
         free(idx);
     }
+}
+
+Test(oracle_model, top_k)
+{
+    static const float scores[2][5] = {{1, 3, 3, 0, 3}, {0, 0, 0, 0, 0}};
+    static const uint32_t want[2][3] = {{1, 2, 4}, {0, 1, 2}}, reversed[3] = {2, 1, 4}, repeated[3] = {1, 1, 2};
+    uint32_t idx[6], all[5];
+    struct num *z = ref_exact_new(scores[0], 10);
+    ref_topk(2, 5, 3, z, idx);
+    cr_assert_eq(memcmp(idx, want, sizeof want), 0);
+    cr_assert(ref_topk_admissible(2, 5, 3, z, idx));
+    cr_assert_not(ref_topk_admissible(1, 5, 3, z, reversed));
+    z[1].e = 1e-6;
+    cr_assert(ref_topk_admissible(1, 5, 3, z, reversed), "a tie that the bound leaves open");
+    cr_assert_not(ref_topk_admissible(1, 5, 3, z, repeated));
+    ref_topk(1, 5, 5, z, all);
+    cr_assert_eq(all[3], 0);
+    cr_assert_eq(all[4], 3);
+    free(z);
+
+    /* One expert: its weight is 1, renormalised or not, and nothing pulls at its score. */
+    struct num one = num_exact(0.25), p, g, dz, dg = num_exact(3);
+    uint32_t expert;
+    struct ref_gate gate = {.T = 1, .E = 1, .K = 1};
+    ref_gate(&gate, false, &one, &p, &expert, &g, NULL);
+    cr_assert_eq(expert, 0);
+    cr_assert_eq(g.v, 1);
+    gate.norm_topk = true;
+    ref_gate_backward(&gate, &one, &expert, &dg, NULL, 0, &dz);
+    cr_assert_eq(dz.v, 0);
 }
 
 Test(oracle_model, dispatch)

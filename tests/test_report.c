@@ -56,10 +56,11 @@ static void put_run(struct run r)
 {
     const int e = r.experts ? r.experts : 4;
     put(r.dir, "trainer.json",
-        "{\"format\":2,\"step\":20,\"tokens\":2000,\"skipped\":0,\"data\":\"%s\",\"device\":\"%s\",\"model\":{" MODEL "},"
-        "\"train\":{\"seed\":\"%d\",\"steps\":20,\"batch\":10,\"accum\":1,\"lr\":0.001,\"simbal\":%g,\"lbl\":%g,"
-        "\"lossfree\":0,\"router_init\":\"%s\"}}\n", r.data ? r.data : "77", r.device ? r.device : "a device", e, r.seed,
-        r.simbal, r.lbl, r.init ? r.init : "orthogonal");
+        "{\"format\":2,\"step\":20,\"tokens\":2000,\"skipped\":0,\"data\":\"%s\",\"device\":\"%s\","
+        "\"model\":{" MODEL "},\"train\":{\"seed\":\"%d\",\"steps\":20,\"batch\":10,\"accum\":1,\"lr\":0.001,"
+        "\"simbal\":%g,\"lbl\":%g,\"lossfree\":0,\"router_init\":\"%s\"}}\n",
+        r.data ? r.data : "77", r.device ? r.device : "a device", e, r.seed, r.simbal, r.lbl,
+        r.init ? r.init : "orthogonal");
     put(r.dir, "metrics.jsonl",
         "{\"step\":0,\"tokens\":0,\"val_loss\":5,\"val_tokens\":100}\n"
         "{\"step\":5,\"tokens\":500,\"loss\":4,\"tokens_per_second\":1000}\n"
@@ -269,21 +270,28 @@ static const struct bad_file bad_files[] = {
     { "trainer.json", "[1]", "trainer.json: is not a JSON object" },
     { "trainer.json", "{\"format\":1}", "trainer.json: \"format\" must be from 2 to 2" },
     { "trainer.json", "{\"format\":2,\"model\":[],\"train\":{},\"data\":\"1\"}", "\"model\" must be an object" },
-    { "trainer.json", "{\"format\":2,\"model\":{},\"train\":{},\"data\":\"1\",\"skipped\":0}", "\"layers\" is missing" },
-    { "trainer.json", "{\"format\":2,\"model\":{\"layers\":1e9},\"train\":{},\"data\":\"1\",\"skipped\":0}", "\"layers\" must be" },
-    { "trainer.json", "{\"format\":2,\"model\":{\"layers\":99999},\"train\":{},\"data\":\"1\",\"skipped\":0}", "\"layers\" must be from 1" },
-    { "trainer.json", "{\"format\":2,\"model\":{\"layers\":1024,\"experts\":65536},\"train\":{},\"data\":\"1\",\"skipped\":0}", "\"experts\": more than" },
+    { "trainer.json", "{\"format\":2,\"model\":{},\"train\":{},\"data\":\"1\",\"skipped\":0}",
+      "\"layers\" is missing" },
+    { "trainer.json", "{\"format\":2,\"model\":{\"layers\":1e9},\"train\":{},\"data\":\"1\",\"skipped\":0}",
+      "\"layers\" must be" },
+    { "trainer.json", "{\"format\":2,\"model\":{\"layers\":99999},\"train\":{},\"data\":\"1\",\"skipped\":0}",
+      "\"layers\" must be from 1" },
+    { "trainer.json", "{\"format\":2,\"model\":{\"layers\":1024,\"experts\":65536},\"train\":{},\"data\":\"1\",\"skipped\":0}",
+      "\"experts\": more than" },
     { "metrics.jsonl", "{\"step\":1,\"tokens\":1}\n{\"step\":2,\n{\"step\":3,\"tokens\":3}\n", "metrics.jsonl:2: " },
     { "metrics.jsonl", "[]\n", "metrics.jsonl:1: is not a JSON object" },
     { "metrics.jsonl", "{\"tokens\":1}\n", "metrics.jsonl:1: \"step\" is missing" },
     { "metrics.jsonl", "{\"step\":-1,\"tokens\":1}\n", "metrics.jsonl:1: \"step\"" },
     { "metrics.jsonl", "{\"step\":1,\"tokens\":\"1\"}\n", "metrics.jsonl:1: \"tokens\"" },
     { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"loss\":true}\n", "metrics.jsonl:1: \"loss\" must be a number" },
-    { "metrics.jsonl", "{\"step\":2,\"tokens\":2}\n{\"step\":1,\"tokens\":1}\n", "metrics.jsonl:2: \"step\" and \"tokens\" go back" },
+    { "metrics.jsonl", "{\"step\":2,\"tokens\":2}\n{\"step\":1,\"tokens\":1}\n",
+      "metrics.jsonl:2: \"step\" and \"tokens\" go back" },
     { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"seu\":[1]}\n", "metrics.jsonl:1: \"seu\" must be a list of 2" },
     { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"seu\":[1,\"x\"]}\n", "metrics.jsonl:1: \"seu\" must hold numbers" },
-    { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"gates\":[[1],[1]]}\n", "metrics.jsonl:1: \"gates\" must be a list of 16" },
-    { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"expert_tokens\":[[1,2,3,4],[1,2,3,-4]]}\n", "\"expert_tokens\" must hold numbers of at least 0" },
+    { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"gates\":[[1],[1]]}\n",
+      "metrics.jsonl:1: \"gates\" must be a list of 16" },
+    { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"expert_tokens\":[[1,2,3,4],[1,2,3,-4]]}\n",
+      "\"expert_tokens\" must hold numbers of at least 0" },
     { "metrics.jsonl", "{\"step\":1,\"tokens\":1,\"step\":2}\n", "metrics.jsonl:1: " },
     { "evaluation.json", "{\"layers\":[{}]}", "evaluation.json: \"layers\" must be a list of 2" },
     { "evaluation.json", "{\"layers\":[1,2]}", "evaluation.json: \"layers\" must hold objects" },

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "files.h"
 #include "live.h"
 
 const char *program = "vkmoe";
@@ -50,6 +49,17 @@ static void log_all(void *user, enum vkmoe_log_level level, const char *line)
 struct vkmoe_log library_log(bool verbose)
 {
     return (struct vkmoe_log){ .fn = verbose ? log_all : log_important };
+}
+
+char *path_in(const char *dir, const char *name)
+{
+    const size_t length = strlen(dir), size = length + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path)
+        snprintf(path, size, "%s%s%s", dir, length > 0 && dir[length - 1] == '/' ? "" : "/", name);
+    else
+        message("out of memory");
+    return path;
 }
 
 /* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe; NULL where there is no home. */

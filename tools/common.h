@@ -41,6 +41,9 @@ __attribute__((format(printf, 1, 2))) void message(const char *format, ...);
 /* The library's messages to stderr: errors and warnings, and with verbose the rest. */
 struct vkmoe_log library_log(bool verbose);
 
+/* "dir/name"; the caller frees it. NULL after a message: no memory. */
+char *path_in(const char *dir, const char *name);
+
 /* Opens the device that options and environment ask for; NULL after a message. */
 struct vkmoe_context *open_context(const struct common_options *options);
 

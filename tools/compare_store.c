@@ -41,9 +41,23 @@ static size_t timed(const struct contest *c)
     return c->count + c->none_added;
 }
 
+/* A run's own directory is no place for others. */
+static bool is_run(const char *dir)
+{
+    char *trainer = path_in(dir, "trainer.json"), *metrics = path_in(dir, "metrics.jsonl");
+    const bool found = !trainer || !metrics || access(trainer, F_OK) == 0 || access(metrics, F_OK) == 0;
+    free(trainer);
+    free(metrics);
+    return found;
+}
+
 bool contest_load(struct contest *c)
 {
     bool absent;
+    if (is_run(c->out)) {
+        message("%s is the directory of one run; give another --out", c->out);
+        return false;
+    }
     char *path = path_in(c->out, COMPARE_FILE);
     json_t *root = path ? json_file_load(path, &absent) : NULL;
     bool fine = root || (path && absent);

@@ -12,17 +12,6 @@
 
 enum { MAX_JSON = 64 << 20, MAX_OUTPUTS = 4 };
 
-char *path_in(const char *dir, const char *name)
-{
-    const size_t length = strlen(dir), size = length + strlen(name) + 2;
-    char *path = malloc(size);
-    if (path)
-        snprintf(path, size, "%s%s%s", dir, length > 0 && dir[length - 1] == '/' ? "" : "/", name);
-    else
-        message("out of memory");
-    return path;
-}
-
 char *file_load(const char *path, size_t max_bytes, size_t *bytes, bool *absent)
 {
     struct stat info;

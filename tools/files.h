@@ -6,9 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* "dir/name"; the caller frees it. NULL after a message: no memory. */
-char *path_in(const char *dir, const char *name);
-
 /* A regular file of at most max_bytes, with a NUL behind it; the caller frees it. NULL after one message, or without one
  * where absent is given and there is no such file: then *absent is true. */
 char *file_load(const char *path, size_t max_bytes, size_t *bytes, bool *absent);

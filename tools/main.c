@@ -1,7 +1,9 @@
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "common.h"
@@ -80,6 +82,13 @@ static int run(int argc, char **argv)
     return command->run(command, argc - 2, argv + 2);
 }
 
+/* Whether whoever read standard output has gone away. */
+static bool reader_gone(void)
+{
+    struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 int main(int argc, char **argv)
 {
     /* A reader that goes away shows as a failed write, and what was going on ends in order. */
@@ -90,8 +99,9 @@ int main(int argc, char **argv)
     const int status = run(argc, argv);
     errno = 0;
     const bool written = fflush(stdout) == 0 && !ferror(stdout);
-    if (written || errno == EPIPE || status != EXIT_OK)
+    const int failure = errno;
+    if (written || failure == EPIPE || reader_gone() || status != EXIT_OK)
         return status;
-    message("standard output: %s", errno ? strerror(errno) : "a write failed");
+    message("standard output: %s", failure ? strerror(failure) : "a write failed");
     return EXIT_FAILED;
 }

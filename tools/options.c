@@ -304,9 +304,13 @@ void options_help(const struct command *command)
         printf("  %-26s %s\n", command->positional->value, command->positional->help);
     for (size_t i = 0; i < command->option_count; i++) {
         const struct option_spec *spec = &command->options[i];
-        char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->value ? " " : "", spec->value ? spec->value : "");
-        printf("  %-26s %s", left, spec->help);
+        char left[96];
+        const int width = snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->value ? " " : "",
+                                   spec->value ? spec->value : "");
+        if (width > 26)
+            printf("  %s\n  %26s %s", left, "", spec->help);
+        else
+            printf("  %-26s %s", left, spec->help);
         const char *fallback = spec->initial ? spec->initial : spec->otherwise;
         if (fallback)
             printf(" [%s]", fallback);

@@ -5,7 +5,8 @@
 #include <stddef.h>
 
 /* Reads the run directories and writes both files into out_dir, which is created where it is not there; NULL: the runs'
- * parent, which then has to hold a compare.json. Returns the exit status, after one line on stderr where it is not 0; prints nothing else. */
+ * parent, which then has to hold a compare.json. Returns the exit status, after one line on stderr where it is not 0;
+ * stdout gets nothing. */
 int report_write(const char *const *runs, size_t count, const char *out_dir);
 
 #endif

@@ -81,10 +81,12 @@ static void find_labels(const struct run *runs, struct methods *methods)
             json_t *value;
             json_object_foreach((json_t *)config_object(&runs[method->runs[0]], part), key, value) {
                 bool differs = false;
-                for (size_t other = 0; other < methods->count && !differs; other++)
-                    differs = strcmp(methods->list[other].base, method->base) == 0 && !told_elsewhere(key) &&
-                              !same_value(value, json_object_get(config_object(&runs[methods->list[other].runs[0]], part),
-                                                                 key));
+                for (size_t i = 0; i < methods->count && !differs; i++) {
+                    const struct method *other = &methods->list[i];
+                    const json_t *theirs = json_object_get(config_object(&runs[other->runs[0]], part), key);
+                    differs = strcmp(other->base, method->base) == 0 && !told_elsewhere(key) &&
+                              !same_value(value, theirs);
+                }
                 if (differs)
                     append_field(method, key, value);
             }

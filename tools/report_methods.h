@@ -5,11 +5,11 @@
 #include "report_run.h"
 
 struct method {
-    char label[192];           /* base, and where methods share it what sets this one apart: "simbal, router-init unit" */
+    char label[192];           /* base, and what sets methods of the same base apart: "simbal, router-init unit" */
     char base[VKMOE_BALANCE_TEXT]; /* as vkmoe_balance_format words the balance, or "dense" */
     size_t *runs;              /* indices, in the order the runs were given */
     size_t count;
-    size_t *counted;           /* those that means are taken over: the finished ones, or all where none is; in runs' block */
+    size_t *counted;           /* those that means are over: the finished ones, or all where none is; in runs' block */
     size_t counted_count;
     bool finished;             /* the counted ones are */
     bool dense;

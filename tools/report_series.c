@@ -241,6 +241,11 @@ json_t *load_json(const struct run *run)
     const size_t kept = at_most(run->log.count, MAX_LOAD);
     if (run->dense || kept == 0)
         return json_null();
+    bool any = false;
+    for (size_t i = 0; i < run->log.count; i++)
+        any = any || !isnan(run->log.points[i].load[0]);
+    if (!any)
+        return json_null();
     json_t *tokens = json_array(), *times = json_array();
     for (size_t g = 0; g < kept; g++) {
         const size_t first = even_begin(g, kept, run->log.count), end = even_begin(g + 1, kept, run->log.count);

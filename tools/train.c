@@ -52,12 +52,13 @@ static bool check_resume(const struct command *command, uint64_t given)
     return true;
 }
 
-/* The model without experts to choose from: whatever balances them falls away. */
-static bool read_dense(struct train_options *o)
+/* The model without experts to choose from: the preset's balance falls away; router_z: its flag was given. */
+static bool read_dense(struct train_options *o, bool router_z)
 {
     struct vkmoe_train_config *train = &o->training.train;
-    if (o->balance && strcmp(o->balance, "none") != 0) {
-        message("--dense has no experts to balance; leave out --balance %s", o->balance);
+    const char *flag = o->balance && strcmp(o->balance, "none") != 0 ? "balance" : router_z ? "router-z-loss" : NULL;
+    if (flag) {
+        message("--dense has no experts to balance; leave out --%s", flag);
         return false;
     }
     o->training.model = vkmoe_model_dense(&o->training.model);
@@ -86,7 +87,7 @@ static enum options_result read_options(const struct command *command, int argc,
         return OPTIONS_BAD;
     }
     if (o->dense)
-        return read_dense(o) ? OPTIONS_OK : OPTIONS_BAD;
+        return read_dense(o, options_given(command, given, "router-z-loss")) ? OPTIONS_OK : OPTIONS_BAD;
     if (o->balance && vkmoe_balance_parse(library_log(false), o->balance, &o->training.train.balance) != VKMOE_OK)
         return OPTIONS_BAD;
     return OPTIONS_OK;

@@ -95,6 +95,7 @@ static int column_width(size_t flag)
 void training_print_presets(bool balance)
 {
     enum { LINE = 112 };
+    puts("\n[preset] stands for:");
     for (size_t first = 0, end; first < PRESET_FLAGS; first = end) {
         char text[64];
         int width = 8;

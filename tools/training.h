@@ -20,7 +20,7 @@ struct training_options {
 };
 
 /* Flags whose default is the preset's begin so; its table is printed from them. */
-#define OF_PRESET_TEXT "the preset's, see below"
+#define OF_PRESET_TEXT "preset"
 #define OF_PRESET .otherwise = OF_PRESET_TEXT
 
 #define TRAINING_FLAG(values, flag_name, flag_type, member, ...)                                                       \

@@ -169,7 +169,7 @@ void vkm_op_gram(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf square, s
 void vkm_op_routing_change(struct vkm_rec *rec, struct vkm_buf before, struct vkm_buf idx, struct vkm_buf changed,
                            uint32_t T, uint32_t K);
 /* Pairwise expert similarity (arXiv 2506.14038): pes [T] = mean over pairs i < j of cos(rows[i,t], rows[j,t]), rows [E,T,D];
- * an output of zeros has cosine 0 with every other; 0 where E = 1 */
+ * an output of zeros (or so small that its squares are) has cosine 0 with every other; 0 where E = 1 */
 void vkm_op_pes(struct vkm_rec *rec, struct vkm_buf rows, struct vkm_buf pes, uint32_t T, uint32_t D, uint32_t E);
 
 /* ---- optimizer -------------------------------------------------------------------------------------------------- */

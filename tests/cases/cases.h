@@ -160,4 +160,16 @@ static const struct case_model case_models[] = {
     {1, 3, 17, 36, 3, 8, 2, 20, 67, false},
 };
 
+/* What is measured: outputs of all E experts on T tokens. Orthogonal outputs need D >= E. */
+struct case_outputs {
+    uint32_t T, D, E;
+};
+static const struct case_outputs case_outputs[] = {
+    {1, 1, 1},    {3, 67, 1},   {5, 1, 2},    {5, 3, 2},     {4, 256, 2},   {7, 67, 3},  {3, 7, 5},     {2, 256, 7},
+    {31, 67, 13}, {5, 129, 31}, {2, 67, 67},  {3, 1, 128},   {2, 3, 128},   {2, 67, 128}, {3, 256, 128}, {1, 3, 1024},
+};
+
+/* Numbers of experts, for kernels that loop over them. */
+static const uint32_t case_experts[] = {1, 2, 3, 7, 8, 31, 64, 65, 128, 200, 257, 1024};
+
 #endif

@@ -108,25 +108,26 @@ struct ref_gate {
     const struct num *bias;   /* [E] added to z where experts are compared; or NULL */
 };
 
-/* idx [T,K]: experts by (z + bias descending, lower index first); the best drop_top are passed over, the next K are in
- * idx, in that order. */
-void ref_topk(const struct ref_gate *gate, const struct num *z, uint32_t *idx);
-/* Could f32 arithmetic have chosen idx [T,K] from z known to its bounds: distinct, in range, and neither the order nor
- * the set contradicted by more than the two scores' e? Exact scores (z + bias that f32 represents is one) admit one
- * answer only. */
-bool ref_topk_admissible(const struct ref_gate *gate, const struct num *z, const uint32_t *idx);
+struct ref_gate {
+    size_t T, E, K;
+    bool sigmoid;             /* p = 1 / (1 + exp(-z)); else softmax(z) */
+    bool norm_topk;
+    const struct num *bias;   /* [E] added to z where experts are compared; or NULL */
+    size_t drop_top;          /* best experts that are passed over */
+    double prune_below;       /* a weight below it is dropped: idx = E, g = 0 */
+};
 
-/* p [T,E] of z [T,E]; idx [T,K] = ref_topk(z) unless `fixed`, when it is read; g [T,K]; lse [T] = log sum exp z of a
- * softmax (may be NULL). */
-void ref_gate_forward(const struct ref_gate *gate, bool fixed, const struct num *z, struct num *p, uint32_t *idx,
-                      struct num *g, struct num *lse);
-/* dz [T,E] from dg [T,K], dp_extra [T,E] (a balance loss's; may be NULL) and the router's z-loss z_coef * mean(lse^2)
- * (softmax only), idx held fixed. */
+/* What experts are compared by: score [T,E] = z + bias, of exact operands rounded to f32 once, as every device does. */
+void ref_scores(const struct ref_gate *gate, const struct num *z, struct num *score);
+/* p [T,E]; idx [T,K] = the K that follow drop_top in ref_topk(ref_scores) unless `fixed`, when it is read; g [T,K] = p of
+ * idx, divided by their sum if norm_topk, then dropped below prune_below (not where fixed: idx = E is dropped already);
+ * lse [T] of a softmax (may be NULL). */
+void ref_gate(const struct ref_gate *gate, bool fixed, const struct num *z, struct num *p, uint32_t *idx, struct num *g,
+              struct num *lse);
+/* dz [T,E] from dg [T,K] and dp_extra [T,E] (a balance loss's; may be NULL), and of z_coef * mean lse^2 (softmax), idx held
+ * fixed, nothing dropped. */
 void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const uint32_t *idx, const struct num *dg,
                        const struct num *dp_extra, double z_coef, struct num *dz);
-
-/* A chosen expert with g below `below` is dropped: idx = E, g = 0; the others keep their weights. */
-void ref_prune(size_t E, size_t n, double below, uint32_t *idx, struct num *g);
 
 /* Rows sorted by expert, stable in slots t * K + k. counts [E], offset [E+1], row_of [T,K], token_of [R], slot_of [R].
  * A dropped expert (idx = E) has no row: its row_of, and what lies behind the last row, is left as it is. */
@@ -146,9 +147,9 @@ void ref_gate_gradient(size_t T, size_t K, size_t F, const uint32_t *row_of, con
                        const struct num *a, struct num *dg);
 
 struct ref_moe {
-    struct ref_gate gate;
-    size_t D, F;
-    size_t G;                 /* width of the shared expert; 0: none */
+    size_t T, D, E, K, F;
+    bool norm_topk, sigmoid;
+    const struct num *bias;   /* [E] or NULL */
 };
 
 struct ref_moe_weights {
@@ -161,6 +162,7 @@ struct ref_moe_weights {
 /* What the layer's forward leaves; everything is owned. */
 struct ref_moe_state {
     struct num *z, *p;        /* [T,E] */
+    struct num *lse;          /* [T], of a softmax */
     struct num *g;            /* [T,K] */
     struct num *lse;          /* [T], softmax only */
     struct num *h13, *a, *y;  /* [R,2F], [R,F], [R,D] */
@@ -178,12 +180,20 @@ struct ref_moe_grads {
 /* out [T,D] = base (may be NULL) + the layer on x [T,D]. idx [T,K] holds the chosen experts fixed; NULL: chosen here.
  * Fills *state. */
 void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                     const struct num *base, const uint32_t *idx, struct ref_moe_state *state, struct num *out);
+                     const uint32_t *idx, struct ref_moe_state *state, struct num *out);
 /* From dout [T,D], dp_extra [T,E] (may be NULL) and z_coef as ref_gate_backward; the choice of experts is held fixed. */
 void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra,
-                      double z_coef, const struct ref_moe_grads *grads);
+                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra, double z_coef,
+                      const struct ref_moe_grads *grads);
 void ref_moe_state_free(struct ref_moe_state *state);
+
+/* The shared expert: w13 [2G,D], w2 [D,G]. h13 [T,2G], a [T,G] and y [T,D] += w2 (silu(h1) * h3). */
+void ref_shared_forward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                        struct num *h13, struct num *a, struct num *y);
+/* dx [T,D] +=, dw13 +=, dw2 += from dout [T,D] and what the forward left. */
+void ref_shared_backward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                         const struct num *h13, const struct num *a, const struct num *dout, struct num *dx,
+                         struct num *dw13, struct num *dw2);
 
 /* ---- losses: ref_loss.c ---------------------------------------------------------------------------------------- */
 
@@ -224,18 +234,20 @@ void ref_seu(size_t groups, size_t E, const struct num *load, struct num *used);
 void ref_histogram(size_t n, const float *x, size_t bin_count, uint32_t *bins);
 /* max and mean square of the entries of W W^T - I */
 void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_abs, struct num *mean_square);
-/* Do idx [K] and before [K], each of distinct experts, differ as sets? */
-bool ref_routing_changed(size_t K, const uint32_t *before, const uint32_t *idx);
-/* pes [T] = mean over pairs i < j of cos(rows[i,t], rows[j,t]), rows [E,T,D] exact, pair by pair; a row of zeros has
- * cosine 0; 0 where E = 1. The bound is that of (|sum_i u_i|^2 - sum_i |u_i|^2) / (E (E - 1)), u_i = rows_i / |rows_i|:
- * see there. */
-void ref_pes(size_t T, size_t D, size_t E, const struct num *rows, struct num *pes);
-/* Of the experts' routed rows: largest, least and standard deviation over their mean; experts without a row. */
-struct ref_spread {
-    double max, min, cv;
-    size_t dead;
+
+struct ref_lbl {
+    size_t T, E, K;
+    size_t group;             /* consecutive tokens over which f is counted together, a divisor of T */
+    bool full;                /* P over all experts; else p counts as 0 outside idx */
+    bool sigmoid;             /* P of q = p / sum p; else of q = p */
+    double coef;
+    const struct num *load;   /* [E] f from outside, for one group of all T; NULL: f_i = tokens of the group with i in
+                                 idx / group */
 };
-struct ref_spread ref_spread(size_t E, const uint32_t *count);
+
+/* Load-balancing loss (Fedus et al. 2022, eq. 4): coef * E * mean over tokens of sum_i f_i q_i; dp [T,E] (may be NULL) = its
+ * gradient with f constant. */
+struct num ref_lbl(const struct ref_lbl *lbl, const struct num *p, const uint32_t *idx, struct num *dp);
 
 /* ---- optimizer: ref_optim.c ------------------------------------------------------------------------------------ */
 
@@ -260,13 +272,13 @@ struct ref_model {
     size_t L, B, S, D, H, E, K, F, V;
     size_t G;                 /* width of the shared expert; 0: none */
     double norm_eps, rope_theta;
-    bool sigmoid, norm_topk;
-    bool router_bias;
+    bool norm_topk, sigmoid;
+    bool bias;                /* of the router: REF_ROUTER_BIAS is there */
     double z_loss;
-    double simbal, lbl, router_z; /* coefficients of losses that are summed over layers; 0: off */
-    size_t lbl_group;         /* Tg; 0: all T */
+    double simbal, lbl, router_z; /* coefficients of losses that are summed over layers */
+    size_t lbl_group;         /* 0: all T */
     bool lbl_full;
-    const struct num *lbl_load; /* [L,E] f from outside, for all T together; NULL: of the groups */
+    const struct num *load;   /* [L,E] f of the load-balancing loss, for lbl_group 0; NULL: counted */
 };
 
 /* A layer's, then the model's own. All parameters lie in one array: layer by layer in this order, then the last three.
@@ -277,11 +289,11 @@ enum ref_param {
     REF_ATTN_OUT,  /* [D,D] */
     REF_MOE_NORM,  /* [D] */
     REF_ROUTER,    /* [E,D] */
-    REF_ROUTER_BIAS, /* [E], absent without router_bias; has no gradient */
+    REF_ROUTER_BIAS, /* [E] or none; no gradient */
     REF_W13,       /* [E,2F,D] */
     REF_W2,        /* [E,D,F] */
-    REF_SHARED13,  /* [2G,D] */
-    REF_SHARED2,   /* [D,G] */
+    REF_SHARED13,  /* [2G,D] or none */
+    REF_SHARED2,   /* [D,G] or none */
     REF_EMBED,     /* [V,D] */
     REF_FINAL_NORM, /* [D] */
     REF_HEAD,      /* [V,D] */
@@ -298,9 +310,9 @@ size_t ref_params_total(const struct ref_model *model);
 struct ref_model_out {
     struct num cross_entropy; /* mean over targets that are not ignored */
     struct num z_loss;        /* with its coefficient, likewise */
-    struct num simbal, lbl, router_z; /* with their coefficients, summed over layers */
-    struct num lse_square;    /* of the routers: sum over layers and tokens (softmax) */
-    struct num loss;          /* the sum of the five */
+    struct num simbal, lbl;   /* with their coefficients */
+    struct num router_z;      /* sum over layers and tokens of lse^2, without coefficient */
+    struct num loss;          /* all together, with coefficients */
     /* Optional: the caller's arrays or NULL. */
     struct num *grad;         /* as params, of `loss`; added to */
     struct num *logits;       /* [T,V] */
@@ -312,5 +324,36 @@ struct ref_model_out {
  * chosen. */
 void ref_model_run(const struct ref_model *model, const struct num *params, const uint32_t *tokens,
                    const uint32_t *targets, const uint32_t *idx, struct ref_model_out *out);
+
+/* ---- metrics: ref_metrics.c ------------------------------------------------------------------------------------ */
+
+enum { REF_BINS = 16, REF_MOST_EXPERTS = 1024 };
+
+/* Entropy in nats of p [T,E] / sum p: full [T] over all experts, topk [T] over those in idx [T,K] and their own sum, where
+ * idx = E (dropped) does not count. 0 log 0 = 0, and 0 where no expert is left. */
+void ref_entropy(size_t T, size_t E, size_t K, const struct num *p, const uint32_t *idx, struct num *full,
+                 struct num *topk);
+/* load [T / group, E] = slots of idx [T,K] that hold the expert, of `group` consecutive tokens, over `group` */
+void ref_expert_load(size_t T, size_t group, size_t E, size_t K, const uint32_t *idx, struct num *load);
+/* load [E] = K count [E] / sum count */
+void ref_expert_load_total(size_t E, size_t K, const uint32_t *count, struct num *load);
+/* Sequence-wise expert utilisation: used [groups] = experts of load [groups,E] above 0, over E */
+void ref_seu(size_t groups, size_t E, const struct num *load, struct num *used);
+/* bins [REF_BINS] += how many of x [n], each in [0, 1], lie in [i / 16, (i + 1) / 16); 1 counts in the last */
+void ref_histogram(size_t n, const float *x, uint32_t *bins);
+/* changed [T] = 1 where the sets before [T,K] and idx [T,K] differ, else 0: exactly */
+void ref_routing_change(size_t T, size_t K, const uint32_t *before, const uint32_t *idx, struct num *changed);
+/* Loss-free balance (Wang et al. 2024): bias [E] += rate * sign(mean of count - count [E]), sign(0) = 0; nothing if skip */
+void ref_lossfree(size_t E, double rate, const uint32_t *count, bool skip, struct num *bias);
+/* Pairwise expert similarity (arXiv 2506.14038): pes [T] = mean over pairs i < j of cos(rows[i,t], rows[j,t]) of exact rows
+ * [E,T,D]; a row of zeros has cosine 0. Bounds the f32 evaluation by the squared norm of the sum of unit vectors too. */
+void ref_pes(size_t T, size_t D, size_t E, const struct num *rows, struct num *pes);
+
+struct ref_load {
+    double max, min, cv;      /* of tokens / mean: largest, least, standard deviation */
+    size_t dead;              /* experts without a token */
+};
+/* In double: what the host computes. */
+struct ref_load ref_load(size_t E, const uint64_t *tokens);
 
 #endif

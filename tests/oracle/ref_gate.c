@@ -132,15 +132,15 @@ static struct num chosen_sum(size_t K, const struct num *p, const uint32_t *idx)
     return num_sum_end(&sum);
 }
 
-static void chosen_weights(size_t K, bool norm_topk, const struct num *p, const uint32_t *idx, struct num *g)
+static void chosen_weights(const struct ref_gate *gate, const struct num *p, const uint32_t *idx, struct num *g)
 {
-    const struct num sum = chosen_sum(K, p, idx);
-    for (size_t k = 0; k < K; k++)
-        g[k] = norm_topk ? num_div(p[idx[k]], sum) : p[idx[k]];
+    const struct num sum = chosen_sum(gate->K, p, idx);
+    for (size_t k = 0; k < gate->K; k++)
+        g[k] = gate->norm_topk ? num_div(p[idx[k]], sum) : p[idx[k]];
 }
 
-/* p [E] of one token; returns its log-sum-exp, of a softmax */
-static struct num weigh(const struct ref_gate *gate, const struct num *z, struct num *p)
+/* p [E] of a token; returns its log sum exp, of a softmax. */
+static struct num gate_row(const struct ref_gate *gate, const struct num *z, struct num *p)
 {
     if (!gate->sigmoid)
         return ref_softmax(gate->E, z, p);
@@ -149,23 +149,51 @@ static struct num weigh(const struct ref_gate *gate, const struct num *z, struct
     return num_exact(0);
 }
 
-void ref_gate_forward(const struct ref_gate *gate, bool fixed, const struct num *z, struct num *p, uint32_t *idx,
-                      struct num *g, struct num *lse)
+void ref_scores(const struct ref_gate *gate, const struct num *z, struct num *score)
 {
-    const size_t E = gate->E, K = gate->K;
-    if (!fixed)
-        ref_topk(gate, z, idx);
-    for (size_t t = 0; t < gate->T; t++) {
-        const struct num sum = weigh(gate, z + t * E, p + t * E);
-        if (lse && !gate->sigmoid)
-            lse[t] = sum;
-        chosen_weights(K, gate->norm_topk, p + t * E, idx + t * K, g + t * K);
+    for (size_t i = 0; i < gate->T * gate->E; i++) {
+        const struct num b = gate->bias ? gate->bias[i % gate->E] : num_exact(0);
+        score[i] = z[i].e == 0 && b.e == 0 ? num_exact((float)(z[i].v + b.v)) : num_add(z[i], b);
     }
 }
 
-/* dz [E] from p and dp [E]; pull = 2 z_coef / T lse */
-static void gate_slope(const struct ref_gate *gate, const struct num *p, const struct num *dp, struct num pull,
-                       struct num *dz)
+static void choose(const struct ref_gate *gate, const struct num *z, uint32_t *idx)
+{
+    const size_t T = gate->T, E = gate->E, K = gate->K, n = gate->drop_top + K;
+    struct num *score = ref_new(T * E);
+    uint32_t *best = calloc(T * n, sizeof *best);
+    if (!best)
+        abort();
+    ref_scores(gate, z, score);
+    ref_topk(T, E, n, score, best);
+    for (size_t slot = 0; slot < T * K; slot++)
+        idx[slot] = best[slot / K * n + gate->drop_top + slot % K];
+    free(score);
+    free(best);
+}
+
+void ref_gate(const struct ref_gate *gate, bool fixed, const struct num *z, struct num *p, uint32_t *idx, struct num *g,
+              struct num *lse)
+{
+    const size_t E = gate->E, K = gate->K;
+    if (!fixed)
+        choose(gate, z, idx);
+    for (size_t t = 0; t < gate->T; t++, idx += K, g += K) {
+        const struct num sum = gate_row(gate, z + t * E, p + t * E);
+        if (lse)
+            lse[t] = sum;
+        chosen_weights(gate, p + t * E, idx, g);
+        for (size_t k = 0; k < K && !fixed; k++)
+            if (g[k].v < gate->prune_below) {
+                g[k] = num_exact(0);
+                idx[k] = (uint32_t)E;
+            }
+    }
+}
+
+/* dz [E] of a token from dp. */
+static void gate_row_backward(const struct ref_gate *gate, const struct num *p, const struct num *dp, struct num pull,
+                              struct num *dz)
 {
     struct num_sum inner = {0};
     for (size_t i = 0; i < gate->E; i++)
@@ -179,12 +207,11 @@ void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const u
                        const struct num *dp_extra, double z_coef, struct num *dz)
 {
     const size_t E = gate->E, K = gate->K;
-    const bool norm_topk = gate->norm_topk;
-    const struct num z_scale = num_div(num_exact(2 * z_coef), num_exact((double)gate->T));
+    const double z_scale = 2 * z_coef / (double)gate->T;
     struct num *p = ref_new(2 * E + K), *dp = p + E, *g = dp + E;
     for (size_t t = 0; t < gate->T; t++, z += E, idx += K, dg += K, dz += E) {
-        const struct num lse = weigh(gate, z, p);
-        chosen_weights(K, norm_topk, p, idx, g);
+        const struct num lse = gate_row(gate, z, p);
+        chosen_weights(gate, p, idx, g);
         for (size_t i = 0; i < E; i++)
             dp[i] = dp_extra ? dp_extra[t * E + i] : num_exact(0);
         struct num_sum along = {0};
@@ -192,10 +219,11 @@ void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const u
             num_sum_mul(&along, dg[k], g[k]);
         const struct num mean = num_sum_end(&along), sum = chosen_sum(K, p, idx);
         for (size_t k = 0; k < K; k++) {
-            const struct num d = norm_topk ? num_div(num_sub(dg[k], mean), sum) : dg[k];
+            const struct num d = gate->norm_topk ? num_div(num_sub(dg[k], mean), sum) : dg[k];
             dp[idx[k]] = num_add(dp[idx[k]], d);
         }
-        gate_slope(gate, p, dp, num_mul(z_scale, lse), dz);
+        const struct num pull = z_scale != 0 ? num_mul(num_within(z_scale, NUM_U * fabs(z_scale)), lse) : num_exact(0);
+        gate_row_backward(gate, p, dp, pull, dz);
     }
     free(p);
 }

@@ -65,6 +65,19 @@ struct num ref_simbal(size_t E, size_t D, double coef, const struct num *w, stru
     return num_sum_end(&loss);
 }
 
+void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_abs, struct num *mean_square)
+{
+    struct num_sum squares = {0};
+    *max_abs = num_exact(0);
+    for (size_t i = 0; i < E; i++)
+        for (size_t j = i; j < E; j++) { /* (i, j) and (j, i) are one number with one error, so they are one term */
+            const struct num g = gram(D, w, i, j);
+            *max_abs = num_max(*max_abs, num_abs(g));
+            num_sum_mul(&squares, i == j ? g : num_mul(num_exact(2), g), g);
+        }
+    *mean_square = num_div(num_sum_end(&squares), num_exact((double)(E * E)));
+}
+
 static bool chosen(size_t K, const uint32_t *idx, size_t expert)
 {
     for (size_t k = 0; k < K; k++)
@@ -73,68 +86,40 @@ static bool chosen(size_t K, const uint32_t *idx, size_t expert)
     return false;
 }
 
-void ref_load(const struct ref_gate *gate, size_t Tg, const uint32_t *idx, struct num *load)
+/* f [E] of the group of tokens from `first` on */
+static void group_load(const struct ref_lbl *l, const uint32_t *idx, size_t first, struct num *load)
 {
-    for (size_t group = 0; group < gate->T / Tg; group++)
-        for (size_t e = 0; e < gate->E; e++) {
-            size_t active = 0;
-            for (size_t t = group * Tg; t < (group + 1) * Tg; t++)
-                active += chosen(gate->K, idx + t * gate->K, e);
-            load[group * gate->E + e] = num_div(num_exact((double)active), num_exact((double)Tg));
-        }
+    for (size_t i = 0; i < l->E; i++) {
+        size_t active = 0;
+        for (size_t t = first; t < first + l->group; t++)
+            active += chosen(l->K, idx + t * l->K, i);
+        load[i] = l->load ? l->load[i] : num_div(num_exact((double)active), num_exact((double)l->group));
+    }
 }
 
-void ref_load_total(size_t E, size_t K, const uint32_t *count, struct num *load)
+struct num ref_lbl(const struct ref_lbl *l, const struct num *p, const uint32_t *idx, struct num *dp)
 {
-    double rows = 0;
-    for (size_t e = 0; e < E; e++)
-        rows += count[e];
-    for (size_t e = 0; e < E; e++)
-        load[e] = num_div(num_exact((double)K * count[e]), num_exact(rows));
-}
-
-struct num ref_lbl(const struct ref_gate *gate, size_t Tg, bool full, const struct num *load, const struct num *p,
-                   const uint32_t *idx, double coef, struct num *dp)
-{
-    const size_t E = gate->E;
-    const struct num factor = num_div(num_mul(num_exact(coef), num_exact((double)E)), num_exact((double)gate->T));
+    const size_t E = l->E;
+    const double scale = l->coef * (double)E / (double)l->T; /* a kernel gets it rounded */
+    const struct num factor = num_within(scale, NUM_U * scale);
+    struct num *load = ref_new(2 * E), *slope = load + E;
     struct num_sum loss = {0};
-    for (size_t t = 0; t < gate->T; t++, p += E, idx += gate->K) {
-        const struct num *f = load + t / Tg * E;
+    for (size_t t = 0; t < l->T; t++, p += E) {
         struct num_sum term = {0}, total = {0}, along = {0};
-        for (size_t e = 0; e < E; e++) {
-            const bool counts = full || chosen(gate->K, idx, e);
-            const struct num c = counts ? num_mul(factor, f[e]) : num_exact(0);
-            num_sum_mul(&term, counts ? f[e] : num_exact(0), p[e]);
-            num_sum_mul(&along, c, p[e]);
-            num_sum_add(&total, p[e]);
-            if (dp)
-                dp[t * E + e] = c;
+        if (t % l->group == 0)
+            group_load(l, idx, t, load);
+        for (size_t i = 0; i < E; i++) {
+            const bool counts = l->full || chosen(l->K, idx + t * l->K, i);
+            slope[i] = counts ? num_mul(factor, load[i]) : num_exact(0);
+            num_sum_mul(&term, counts ? load[i] : num_exact(0), p[i]);
+            num_sum_add(&total, p[i]);
+            num_sum_mul(&along, slope[i], p[i]);
         }
         const struct num sum = num_sum_end(&total), mean = num_div(num_sum_end(&along), sum);
-        num_sum_add(&loss, gate->sigmoid ? num_div(num_sum_end(&term), sum) : num_sum_end(&term));
-        for (size_t e = 0; e < E && dp && gate->sigmoid; e++)
-            dp[t * E + e] = num_div(num_sub(dp[t * E + e], mean), sum);
+        num_sum_add(&loss, l->sigmoid ? num_div(num_sum_end(&term), sum) : num_sum_end(&term));
+        for (size_t i = 0; i < E && dp; i++)
+            dp[t * E + i] = l->sigmoid ? num_div(num_sub(slope[i], mean), sum) : slope[i];
     }
+    free(load);
     return num_mul(factor, num_sum_end(&loss));
-}
-
-struct num ref_square(size_t n, const struct num *x)
-{
-    struct num_sum sum = {0};
-    for (size_t i = 0; i < n; i++)
-        num_sum_mul(&sum, x[i], x[i]);
-    return num_sum_end(&sum);
-}
-
-void ref_lossfree(size_t E, const uint32_t *count, double rate, struct num *bias)
-{
-    uint64_t rows = 0;
-    for (size_t e = 0; e < E; e++)
-        rows += count[e];
-    for (size_t e = 0; e < E; e++) {
-        const uint64_t own = (uint64_t)E * count[e];
-        if (own != rows)
-            bias[e] = num_add(bias[e], num_exact(own < rows ? rate : -rate));
-    }
 }

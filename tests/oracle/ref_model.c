@@ -6,8 +6,7 @@
 const char *ref_param_name(enum ref_param id)
 {
     static const char *const names[REF_PARAM_KINDS] = {"attn_norm", "qkv", "attn_out", "moe_norm", "router",
-                                                       "router_bias", "w13", "w2", "shared13", "shared2",
-                                                       "embed", "final_norm", "head"};
+                                                       "router_bias", "w13", "w2", "shared13", "shared2", "embed", "final_norm", "head"};
     return names[id];
 }
 
@@ -21,7 +20,11 @@ size_t ref_param_count(const struct ref_model *m, enum ref_param id)
     case REF_ROUTER:
         return m->E * m->D;
     case REF_ROUTER_BIAS:
-        return m->router_bias ? m->E : 0;
+        return m->bias ? m->E : 0;
+    case REF_SHARED13:
+        return 2 * m->G * m->D;
+    case REF_SHARED2:
+        return m->D * m->G;
     case REF_W13:
         return m->E * 2 * m->F * m->D;
     case REF_W2:
@@ -60,6 +63,7 @@ struct block {
     struct num *o;         /* [T,D] of attention */
     struct num *mid, *mn;  /* [T,D] after attention; normalised */
     struct ref_moe_state moe;
+    struct num *h13, *a;   /* [T,2G], [T,G] of the shared expert */
 };
 
 struct run {
@@ -96,15 +100,23 @@ static struct ref_moe_weights moe_weights(const struct run *r, size_t l)
                                     param(r, REF_SHARED13, l), param(r, REF_SHARED2, l)};
 }
 
+static struct ref_moe moe_of(const struct run *r, size_t l)
+{
+    const struct ref_model *m = r->m;
+    return (struct ref_moe){r->T, m->D, m->E, m->K, m->F, m->norm_topk, m->sigmoid,
+                            m->bias ? param(r, REF_ROUTER_BIAS, l) : NULL};
+}
+
 /* x [T,D] becomes the block's output. */
 static void block_forward(struct run *r, size_t l, const uint32_t *idx, struct num *x)
 {
     const size_t T = r->T, D = r->m->D;
     struct block *b = &r->blocks[l];
     *b = (struct block){.x = ref_new(T * D), .xn = ref_new(T * D), .qkv = ref_new(T * 3 * D), .o = ref_new(T * D),
-                        .mid = ref_new(T * D), .mn = ref_new(T * D)};
-    const struct ref_moe moe = moe_of(r, l);
+                        .mid = ref_new(T * D), .mn = ref_new(T * D), .h13 = ref_new(T * 2 * r->m->G),
+                        .a = ref_new(T * r->m->G)};
     const struct ref_moe_weights w = moe_weights(r, l);
+    const struct ref_moe moe = moe_of(r, l);
 
     memcpy(b->x, x, T * D * sizeof *x);
     ref_rmsnorm(T, D, b->x, param(r, REF_ATTN_NORM, l), r->m->norm_eps, b->xn, NULL);
@@ -115,7 +127,10 @@ static void block_forward(struct run *r, size_t l, const uint32_t *idx, struct n
     ref_add(T * D, b->mid, b->x, b->mid);
 
     ref_rmsnorm(T, D, b->mid, param(r, REF_MOE_NORM, l), r->m->norm_eps, b->mn, NULL);
-    ref_moe_forward(&moe, &w, b->mn, b->mid, idx, &b->moe, x);
+    ref_moe_forward(&moe, &w, b->mn, idx, &b->moe, x);
+    ref_add(T * D, x, b->mid, x);
+    if (r->m->G)
+        ref_shared_forward(T, D, r->m->G, b->mn, param(r, REF_SHARED13, l), param(r, REF_SHARED2, l), b->h13, b->a, x);
 }
 
 /* dx [T,D], the gradient of the block's output, becomes that of its input. */
@@ -125,11 +140,14 @@ static void block_backward(struct run *r, size_t l, const struct num *dp_extra, 
     const struct block *b = &r->blocks[l];
     const struct ref_moe moe = moe_of(r, l);
     const struct ref_moe_weights w = moe_weights(r, l);
+    const struct ref_moe moe = moe_of(r, l);
     struct num *d = ref_new(T * D), *dn = ref_new(T * D), *dqkv = ref_new(T * 3 * D);
 
     ref_moe_backward(&moe, &w, b->mn, &b->moe, dx, dp_extra, r->m->router_z,
-                     &(struct ref_moe_grads){dn, grad(r, REF_ROUTER, l), grad(r, REF_W13, l), grad(r, REF_W2, l),
-                                             grad(r, REF_SHARED13, l), grad(r, REF_SHARED2, l)});
+                     &(struct ref_moe_grads){dn, grad(r, REF_ROUTER, l), grad(r, REF_W13, l), grad(r, REF_W2, l)});
+    if (r->m->G)
+        ref_shared_backward(T, D, r->m->G, b->mn, param(r, REF_SHARED13, l), param(r, REF_SHARED2, l), b->h13, b->a, dx, dn,
+                            grad(r, REF_SHARED13, l), grad(r, REF_SHARED2, l));
     ref_rmsnorm_backward(T, D, b->mid, param(r, REF_MOE_NORM, l), dn, r->m->norm_eps, d, grad(r, REF_MOE_NORM, l));
     ref_add(T * D, dx, d, dx);
 
@@ -154,10 +172,13 @@ static void block_free(struct block *b)
     free(b->o);
     free(b->mid);
     free(b->mn);
+    free(b->h13);
+    free(b->a);
     ref_moe_state_free(&b->moe);
 }
 
-/* Adds block l's balance losses to *out; their gradients go to the router's (SimBal) or to dp [T,E] (LBL). */
+/* Adds the losses on block l's routing to *out; their gradient goes to the router's (SimBal) or to dp [T,E] (LBL), or is
+ * block_backward's (router z-loss). */
 static void balance(struct run *r, size_t l, struct ref_model_out *out, struct num *dp)
 {
     const struct ref_model *m = r->m;
@@ -167,17 +188,14 @@ static void balance(struct run *r, size_t l, struct ref_model_out *out, struct n
         out->simbal = num_add(out->simbal, ref_simbal(m->E, m->D, m->simbal, param(r, REF_ROUTER, l),
                                                       r->grad ? grad(r, REF_ROUTER, l) : NULL));
     if (m->lbl > 0) {
-        const size_t group = m->lbl_group && !m->lbl_load ? m->lbl_group : r->T;
-        struct num *load = ref_new(r->T / group * m->E);
-        if (m->lbl_load)
-            memcpy(load, m->lbl_load + l * m->E, m->E * sizeof *load);
-        else
-            ref_load(&moe.gate, group, s->idx, load);
-        out->lbl = num_add(out->lbl, ref_lbl(&moe.gate, group, m->lbl_full, load, s->p, s->idx, m->lbl, dp));
-        free(load);
+        const struct ref_lbl lbl = {r->T, m->E, m->K, m->lbl_group ? m->lbl_group : r->T, m->lbl_full, m->sigmoid, m->lbl,
+                                    m->load ? m->load + l * m->E : NULL};
+        out->lbl = num_add(out->lbl, ref_lbl(&lbl, s->p, s->idx, dp));
     }
-    if (m->router_z > 0)
-        out->lse_square = num_add(out->lse_square, ref_square(r->T, s->lse));
+    struct num_sum squares = {0};
+    for (size_t t = 0; t < r->T && m->router_z > 0; t++)
+        num_sum_mul(&squares, s->lse[t], s->lse[t]);
+    out->router_z = num_add(out->router_z, num_sum_end(&squares));
 }
 
 /* Mean losses into *out, their gradient into dlogits [T,V]. */
@@ -246,7 +264,7 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
 
     struct num *x = ref_new(T * D), *normed = ref_new(T * D), *logits = ref_new(T * V), *dlogits = ref_new(T * V);
     ref_embed(T, D, tokens, param(&run, REF_EMBED, L), x);
-    out->simbal = out->lbl = out->lse_square = num_exact(0);
+    out->simbal = out->lbl = out->router_z = num_exact(0);
     for (size_t l = 0; l < L; l++) {
         const struct ref_moe_state *s = &run.blocks[l].moe;
         block_forward(&run, l, idx ? idx + l * T * K : NULL, x);
@@ -260,9 +278,8 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
     ref_rmsnorm(T, D, x, param(&run, REF_FINAL_NORM, L), m->norm_eps, normed, NULL);
     ref_gemm_nt(T, V, D, 1, normed, param(&run, REF_HEAD, L), false, logits);
     losses(&run, logits, targets, out, dlogits);
-    out->router_z = num_mul(num_div(num_exact(m->router_z), num_exact((double)T)), out->lse_square);
-    out->loss = num_add(num_add(out->cross_entropy, out->z_loss),
-                        num_add(num_add(out->simbal, out->lbl), out->router_z));
+    out->loss = num_add(num_add(out->cross_entropy, out->z_loss), num_add(out->simbal, out->lbl));
+    out->loss = num_add(out->loss, num_mul(num_exact(m->router_z / (double)T), out->router_z));
     if (out->logits)
         memcpy(out->logits, logits, T * V * sizeof *logits);
     if (out->grad)

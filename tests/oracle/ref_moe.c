@@ -57,6 +57,12 @@ static uint32_t *integers(size_t n)
     return x;
 }
 
+static struct ref_gate gate_of(const struct ref_moe *moe)
+{
+    return (struct ref_gate){.T = moe->T, .E = moe->E, .K = moe->K, .sigmoid = moe->sigmoid, .norm_topk = moe->norm_topk,
+                             .bias = moe->bias};
+}
+
 void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
                      const struct num *base, const uint32_t *idx, struct ref_moe_state *state, struct num *out)
 {
@@ -64,7 +70,7 @@ void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w,
     const size_t T = gate->T, E = gate->E, K = gate->K, D = moe->D, F = moe->F, G = moe->G, R = T * K;
     struct ref_moe_state *s = state;
     *s = (struct ref_moe_state){
-        .z = ref_new(T * E), .p = ref_new(T * E), .g = ref_new(R), .lse = ref_new(T),
+        .z = ref_new(T * E), .p = ref_new(T * E), .lse = ref_new(T), .g = ref_new(R),
         .h13 = ref_new(R * 2 * F), .a = ref_new(R * F), .y = ref_new(R * D),
         .shared13 = ref_new(T * 2 * G), .shared_a = ref_new(T * G),
         .idx = integers(R), .counts = integers(E), .offset = integers(E + 1),
@@ -74,7 +80,8 @@ void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w,
         memcpy(s->idx, idx, R * sizeof *idx);
 
     ref_gemm_nt(T, E, D, 1, x, w->router, false, s->z);
-    ref_gate_forward(gate, idx != NULL, s->z, s->p, s->idx, s->g, s->lse);
+    const struct ref_gate gate = gate_of(moe);
+    ref_gate(&gate, idx != NULL, s->z, s->p, s->idx, s->g, s->lse);
     ref_dispatch(T, E, K, s->idx, s->counts, s->offset, s->row_of, s->token_of, s->slot_of);
     ref_grouped_nt(E, s->offset, 2 * F, D, x, s->token_of, w->w13, false, s->h13);
     ref_swiglu(R, F, s->h13, s->a);
@@ -113,8 +120,8 @@ static void shared_backward(const struct ref_moe *moe, const struct ref_moe_weig
 }
 
 void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra,
-                      double z_coef, const struct ref_moe_grads *grads)
+                      const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra, double z_coef,
+                      const struct ref_moe_grads *grads)
 {
     const struct ref_gate *gate = &moe->gate;
     const size_t T = gate->T, E = gate->E, K = gate->K, D = moe->D, F = moe->F, R = T * K;
@@ -134,7 +141,8 @@ void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w
     if (moe->G)
         shared_backward(moe, w, x, s, dout, grads);
 
-    ref_gate_backward(gate, s->z, s->idx, dg, dp_extra, z_coef, dz);
+    const struct ref_gate gate = gate_of(moe);
+    ref_gate_backward(&gate, s->z, s->idx, dg, dp_extra, z_coef, dz);
     ref_gemm_tn(E, D, T, 1, dz, x, true, grads->drouter);
     ref_gemm_nn(T, D, E, 1, dz, w->router, true, grads->dx);
 
@@ -149,12 +157,33 @@ void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w
 
 void ref_moe_state_free(struct ref_moe_state *state)
 {
-    struct num *numbers[] = {state->z, state->p, state->g, state->lse, state->h13, state->a, state->y, state->shared13,
-                             state->shared_a};
+    struct num *numbers[] = {state->z, state->p, state->lse, state->g, state->h13, state->a, state->y};
     uint32_t *indices[] = {state->idx, state->counts, state->offset, state->row_of, state->token_of, state->slot_of};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         free(numbers[i]);
     for (size_t i = 0; i < sizeof indices / sizeof *indices; i++)
         free(indices[i]);
     *state = (struct ref_moe_state){0};
+}
+
+void ref_shared_forward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                        struct num *h13, struct num *a, struct num *y)
+{
+    ref_gemm_nt(T, 2 * G, D, 1, x, w13, false, h13);
+    ref_swiglu(T, G, h13, a);
+    ref_gemm_nt(T, D, G, 1, a, w2, true, y);
+}
+
+void ref_shared_backward(size_t T, size_t D, size_t G, const struct num *x, const struct num *w13, const struct num *w2,
+                         const struct num *h13, const struct num *a, const struct num *dout, struct num *dx,
+                         struct num *dw13, struct num *dw2)
+{
+    struct num *da = ref_new(T * G), *dh13 = ref_new(T * 2 * G);
+    ref_gemm_nn(T, G, D, 1, dout, w2, false, da);
+    ref_gemm_tn(D, G, T, 1, dout, a, true, dw2);
+    ref_swiglu_backward(T, G, h13, da, dh13);
+    ref_gemm_tn(2 * G, D, T, 1, dh13, x, true, dw13);
+    ref_gemm_nn(T, D, 2 * G, 1, dh13, w13, true, dx);
+    free(da);
+    free(dh13);
 }

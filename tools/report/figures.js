@@ -223,7 +223,7 @@ function timeFigure() {
 }
 
 function gramFigure() {
-  const series = curves(routed, "gram_mean_square").map(dense).map(s => ({ ...s, y: s.y.map(y => y > 0 ? y : null) })).filter(s => s.y.some(known));
+  const series = curves(routed, "gram_mean_square").map(s => ({ ...s, y: s.y.map((y, i) => y > 0 && s.x[i] > 0 ? y : null) })).map(dense).filter(s => s.y.length);
   if (!series.length) return null;
   const theirs = data.paper.rows.find(r => r.metric === "gram_mean_square");
   return figure(`How far the router's rows are from orthonormal: mean square entry of WWᵀ − I, mean over layers. SimBal should hold it powers of ten below ${methods.length > 1 ? "the rest" : "the upper line"}.`,

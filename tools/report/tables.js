@@ -4,7 +4,7 @@ const swatch = m => el("span", { class: "swatch", style: `background:${m.color}`
 
 function table(head, rows, kind) {
   return el("div", { class: "table", tabindex: 0 }, el("table", { class: kind },
-    el("thead", {}, el("tr", {}, ...head.map(h => el("th", { scope: "col" }, h)))), el("tbody", {}, ...rows)));
+    el("thead", {}, el("tr", {}, ...head.map(h => el("th", { scope: "col", class: ["method", "device"].includes(h) ? "text" : null }, h)))), el("tbody", {}, ...rows)));
 }
 
 const tokensStat = m => m === baseline ? { mean: data.baseline.tokens, sd: null, n: 1 } : m.tokens_to_baseline;
@@ -28,13 +28,15 @@ const columns = [
   { head: "dead experts", better: -1, of: m => m.summary.dead },
   { head: "load max/mean", better: -1, of: m => m.summary.load_max },
   { head: "load CV", better: -1, of: m => m.summary.load_cv },
-  { head: "step time", better: -1, of: m => ({ mean: m.step_relative || m.step_seconds, sd: null }),
+  { head: "step time", better: 0, of: m => ({ mean: m.step_relative || m.step_seconds, sd: null }),
     text: m => known(m.step_relative) ? [m.step_relative.toFixed(3) + "×", ""] : [known(m.step_seconds) ? fixed(m.step_seconds, 3) + " s" : "–", ""] },
 ];
 
-// The best mean, and those nearer to it than the larger of the two deviations. None is marked where all are equal.
+// The best mean, and those nearer to it than the larger of the two deviations. None is marked where all are equal. A method
+// that is not finished, or of which only some seeds have the number, is not in the race.
 function best(column) {
-  const candidates = methods.filter(m => known((column.of(m) || {}).mean) && (column.head !== "step time" || !m.dense));
+  const candidates = methods.filter(m => known((column.of(m) || {}).mean) && (m.finished || !methods.some(o => o.finished)) &&
+    !(column.of(m).n < column.of(m).of));
   if (!column.better || candidates.length < 2) return new Set();
   const value = m => column.better * column.of(m).mean, top = candidates.reduce((a, b) => value(b) > value(a) ? b : a);
   const near = candidates.filter(m => value(top) - value(m) <= Math.max(column.of(top).sd || 0, column.of(m).sd || 0));
@@ -43,16 +45,17 @@ function best(column) {
 
 function summaryTable() {
   const used = columns.filter(c => !(c.skip && c.skip()) && methods.some(m => known((c.of(m) || {}).mean)));
+  if (!used.length) return null;
   const marks = used.map(best), decimals = used.map(c => commonDecimals(methods.map(c.of)));
   const rows = methods.map(m => el("tr", { "data-m": m.index }, el("th", { scope: "row" }, swatch(m), m.name,
     el("small", {}, m.finished ? "" : " (going on)")), ...used.map((c, i) => {
     const stat = c.of(m), texts = c.text ? c.text(m) : parts(stat, decimals[i]);
     return el("td", { class: marks[i].has(m) ? "best" : null }, ...(texts ? [texts[0], texts[1] ? el("small", {}, texts[1]) : null] : ["–"]));
   })));
-  const timing = data.step_time === "interleaved" ? "steps measured by turns on a quiet machine" : "the median speed that the runs logged";
-  return el("figure", {}, methods.length > 1 ? el("figcaption", {}, "Bold: the best mean, and every one that is nearer to it than the larger of the two deviations, so no worse as far as these seeds can tell.") : "",
+  const timing = data.step_time === "interleaved" ? "steps of all methods measured by turns, so that a busy machine slows all alike" : "the median speed that the runs logged";
+  return el("figure", {}, methods.length > 1 ? el("figcaption", {}, "Bold: the best mean, and every one that is nearer to it than the larger of the two deviations, so no worse as far as these seeds can tell." + (methods.some(m => m.counted.length < 2) ? " One seed has no deviation: its differences may be chance." : "")) : "",
     table(["", ...used.map(c => c.head)], rows, "summary"),
-    el("p", { class: "note" }, `${runs.length > 1 ? "± is the sample standard deviation over seeds. " : ""}PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. Step time${methods.some(m => known(m.step_relative)) ? ", relative to no balance" : ""}: ${timing}.`));
+    el("p", { class: "note" }, `${methods.some(m => m.counted.length > 1) ? "± is the sample standard deviation over seeds. " : ""}PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. Step time${methods.some(m => known(m.step_relative)) ? ", relative to no balance" : ""}: ${timing}.`));
 }
 
 const paperNames = { perplexity: "perplexity", pes_min: "min PES", seu: "SEU", entropy: "router entropy", gram_mean_square: "Gram distance", tokens_to_baseline: "tokens to LBL's final loss" };
@@ -78,7 +81,7 @@ function paperTable() {
 function scaleText() {
   const p = data.paper, s = data.scale, most = s.parameters[1];
   const smaller = p.parameters[0] / most, fewer = p.tokens[0] / s.tokens;
-  return `${smaller >= 1.5 ? `${runs.length > 1 ? "models" : "a model"} ${many(smaller)} times smaller` : "about the size"}, on ${fewer >= 1.5 ? `${many(fewer)} times fewer` : "about as many"} tokens, than the paper's smallest`;
+  return `${smaller >= 1.5 ? `${runs.length > 1 ? "models" : "a model"} ${many(smaller)} times smaller` : "about the size"}, on ${!known(fewer) ? "no" : fewer >= 1.5 ? `${many(fewer)} times fewer` : "about as many"} tokens${known(fewer) ? "" : " yet"}, than the paper's smallest`;
 }
 
 const setting = value => value === null ? "–" : typeof value === "boolean" ? (value ? "on" : "off") : typeof value === "object" ? JSON.stringify(value)
