@@ -18,6 +18,16 @@ static struct vkm_gate new_gate(struct ops *o, const struct case_gate *s, const 
                              .g = arrays[2].buf, .lse = arrays[3].buf};
 }
 
+/* A bias; where scores are tied, of as few values, so that sums are tied too. */
+static struct ops_array new_bias(struct ops *o, const struct case_gate *s, uint64_t seed)
+{
+    if (s->scores != CASE_SCORES_TIED)
+        return ops_in(o, s->E, 0.5f);
+    float *bias = ops_new_floats(o, s->E);
+    case_fill_tied(bias, s->E, seed);
+    return ops_in_copy(o, s->E, bias);
+}
+
 /* The losses on a gate: variant 0 has none, the others the load-balancing loss over groups of tokens, full or not, and, where
  * the gate is a softmax, the router's z-loss. */
 static struct vkm_gate_grad new_grad(struct ops *o, const struct case_gate *s, const struct vkm_gate *gate, int variant)
@@ -45,22 +55,23 @@ static void slot_gradients(struct ops *o, struct ops_array dgate, struct ops_arr
     }
 }
 
-/* A gate, softmax or sigmoid, without and with renormalisation, every other shape with a bias; its backward with each of the
- * losses. */
+/* A gate, softmax or sigmoid, without and with renormalisation, every other shape with a bias, all with tied scores; its
+ * backward with each of the losses. */
 static bool gate_of(struct ops *o, size_t index, bool sigmoid, struct ops_result *result)
 {
     const struct case_gate *s = &case_gates[index];
     const size_t T = s->T, E = s->E, K = s->K, R = T * K;
     const uint32_t parts = 1 + index % 3;
+    const bool biased = index % 2 || s->scores == CASE_SCORES_TIED;
     ops_begin(o, result, index, "%s gate T %u, E %u, K %u, scores %d%s", sigmoid ? "sigmoid" : "softmax", s->T, s->E, s->K,
-              (int)s->scores, index % 2 ? ", bias" : "");
+              (int)s->scores, biased ? ", bias" : "");
     float *z = ops_new_floats(o, T * E);
     case_fill_scores(z, s, index);
     struct ops_array bias = {0}, arrays[2][4], dz[2][3], dgate = ops_in(o, R * parts, 1);
     struct vkm_gate gates[2];
     struct vkm_gate_grad grads[3];
-    if (index % 2)
-        bias = ops_in(o, E, 0.5f);
+    if (biased)
+        bias = new_bias(o, s, index);
     for (int norm = 0; norm < 2; norm++) {
         gates[norm] = new_gate(o, s, z, bias, arrays[norm]);
         gates[norm].sigmoid = sigmoid;
@@ -86,7 +97,7 @@ static bool gate_of(struct ops *o, size_t index, bool sigmoid, struct ops_result
     struct num *scores = ref_exact_new(z, T * E), *want = ops_new(o, T * E), *weights = ops_new(o, R), *lse = ops_new(o, T);
     struct num *dg = ops_new(o, R), *dp = ops_new(o, T * E), *want_dz = ops_new(o, T * E);
     uint32_t *chosen = ops_new_words(o, R);
-    struct ref_gate gate = {.T = T, .E = E, .K = K, .sigmoid = sigmoid, .bias = index % 2 ? ops_num(o, bias) : NULL};
+    struct ref_gate gate = {.T = T, .E = E, .K = K, .sigmoid = sigmoid, .bias = biased ? ops_num(o, bias) : NULL};
     slot_gradients(o, dgate, routing.row_of, parts, R, dg);
     for (int norm = 0; norm < 2; norm++) {
         gate.norm_topk = norm;
@@ -137,9 +148,14 @@ static bool dropping(struct ops *o, size_t index, struct ops_result *result)
     const size_t T = s->T, E = s->E, K = s->K, R = T * K;
     struct ref_gate gate = {.T = T, .E = E, .K = K, .sigmoid = index % 3 == 1, .norm_topk = index % 2 == 0,
                             .drop_top = index % 4 < (E - K) ? index % 4 : E - K};
-    struct ops_array arrays[4], none = {0};
-    ops_begin(o, result, index, "dropping gate T %u, E %u, K %u, scores %d, top %zu", s->T, s->E, s->K, (int)s->scores,
-              gate.drop_top);
+    const bool biased = index % 5 < 3;
+    struct ops_array arrays[4], bias = {0};
+    ops_begin(o, result, index, "dropping gate T %u, E %u, K %u, scores %d, top %zu%s", s->T, s->E, s->K, (int)s->scores,
+              gate.drop_top, biased ? ", bias" : "");
+    if (biased) {
+        bias = new_bias(o, s, index);
+        gate.bias = ops_num(o, bias);
+    }
     float *z = ops_new_floats(o, T * E);
     case_fill_scores(z, s, index);
     struct num *scores = ref_exact_new(z, T * E), *p = ops_new(o, T * E), *g = ops_new(o, R), *lse = ops_new(o, T);
@@ -148,7 +164,7 @@ static bool dropping(struct ops *o, size_t index, struct ops_result *result)
     const float below = threshold(g, R);
     gate.prune_below = (double)below;
     ref_gate(&gate, false, scores, p, idx, g, lse);
-    struct vkm_gate device = new_gate(o, s, z, none, arrays);
+    struct vkm_gate device = new_gate(o, s, z, bias, arrays);
     device.sigmoid = gate.sigmoid;
     device.norm_topk = gate.norm_topk;
     device.drop_top = (uint32_t)gate.drop_top;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTS = 6, T = 6, D = 8, E = 4, K = 2, F = 5, G = 6, V = 7, M = 3, N = 5, Q = 4, S = 3, H = 2, R = T * K };
+enum { PARTS = 4, T = 6, D = 8, E = 4, K = 2, F = 5, V = 7, M = 3, N = 5, Q = 4, S = 3, H = 2, R = T * K };
 
 /* An operation with up to PARTS inputs that have a gradient. The objective is sum dy * y with dy fixed. */
 struct op {
@@ -162,11 +162,11 @@ static void swiglu_b(struct num *const *x, struct num *const *dy, struct num *co
     ref_swiglu_backward(R, F, x[0], dy[0], dx[0]);
 }
 
-/* x, router, w13, w2, shared13, shared2 -> out, p */
+/* x, router, w13, w2 -> out, p */
 static void layer_f(const struct ref_moe *layer, struct num *const *x, struct num *const *y)
 {
     struct ref_moe_state state;
-    ref_moe_forward(layer, &(struct ref_moe_weights){x[1], x[2], x[3], x[4], x[5]}, x[0], NULL, idx, &state, y[0]);
+    ref_moe_forward(layer, &(struct ref_moe_weights){x[1], x[2], x[3]}, x[0], idx, &state, y[0]);
     memcpy(y[1], state.p, T * E * sizeof **y);
     ref_moe_state_free(&state);
 }
@@ -197,15 +197,6 @@ static void moe_plain_f(struct num *const *x, struct num *const *y)
 static void moe_plain_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
 {
     layer_b(&moe_plain, x, dy, dx);
-}
-
-static void moe_shared_f(struct num *const *x, struct num *const *y)
-{
-    layer_f(&moe_shared, x, y);
-}
-static void moe_shared_b(struct num *const *x, struct num *const *dy, struct num *const *dx)
-{
-    layer_b(&moe_shared, x, dy, dx);
 }
 
 static const uint32_t targets[T] = {6, 0, REF_IGNORED, 2, 2, 5};
@@ -301,8 +292,6 @@ static const struct op ops[] = {
     {"swiglu", {R * 2 * F}, {R * F}, swiglu_f, swiglu_b},
     {"moe, sigmoid", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_plain_f, moe_plain_b},
     {"moe, norm_topk", {T * D, E * D, E * 2 * F * D, E * D * F}, {T * D, T * E}, moe_f, moe_b},
-    {"moe, sigmoid, shared", {T * D, E * D, E * 2 * F * D, E * D * F, 2 * G * D, D * G}, {T * D, T * E}, moe_shared_f,
-     moe_shared_b},
     {"xent", {T * V}, {1}, xent_f, xent_b},
     {"simbal", {E * D}, {1}, simbal_f, simbal_b},
     {"lbl of sequences, full", {T * E}, {1}, lbl0_f, lbl0_b},

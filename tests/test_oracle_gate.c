@@ -45,7 +45,7 @@ struct router {
     const struct losses *with;
     struct ref_gate gate;
     size_t count;
-    struct num w[NUMBERS], bias[MOST], dg[T * MOST], load[T * MOST], grad[NUMBERS];
+    struct num w[NUMBERS], bias[MOST], dg[T * MOST], load[MOST], grad[NUMBERS];
     uint32_t idx[T * MOST];
 };
 
@@ -54,12 +54,16 @@ static void forward(const struct router *r, struct num *z, struct num *p, struct
     uint32_t idx[T * MOST];
     memcpy(idx, r->idx, sizeof idx);
     ref_gemm_nt(T, r->gate.E, D, 1, r->w + r->gate.E * D, r->w, false, z);
-    ref_gate_forward(&r->gate, true, z, p, idx, g, lse);
+    ref_gate(&r->gate, true, z, p, idx, g, lse);
 }
 
-static size_t group_of(const struct router *r)
+/* The loss, and its gradient with f held fixed, as counted where it is not from outside. */
+static struct num lbl(const struct router *r, const struct num *p, struct num *dp)
 {
-    return r->with->group ? r->with->group : T;
+    const struct losses *with = r->with;
+    const struct ref_lbl of = {T, r->gate.E, r->gate.K, with->group ? with->group : T, with->full, r->gate.sigmoid,
+                               with->lbl, with->group ? NULL : r->load};
+    return ref_lbl(&of, p, r->idx, dp);
 }
 
 static double router_z(const struct router *r)
@@ -75,9 +79,10 @@ static struct num total(const struct router *r)
     for (size_t i = 0; i < T * r->gate.K; i++)
         num_sum_mul(&sum, r->dg[i], g[i]);
     if (r->with->lbl > 0)
-        num_sum_add(&sum, ref_lbl(&r->gate, group_of(r), r->with->full, r->load, p, r->idx, r->with->lbl, NULL));
-    if (router_z(r) > 0)
-        num_sum_mul(&sum, num_div(num_exact(router_z(r)), num_exact(T)), ref_square(T, lse));
+        num_sum_add(&sum, lbl(r, p, NULL));
+    const struct num z_scale = num_div(num_exact(router_z(r)), num_exact(T));
+    for (size_t t = 0; t < T && router_z(r) > 0; t++)
+        num_sum_mul(&sum, z_scale, num_mul(lse[t], lse[t]));
     if (r->with->simbal > 0)
         num_sum_add(&sum, ref_simbal(r->gate.E, D, r->with->simbal, r->w, NULL));
     return num_sum_end(&sum);
@@ -90,7 +95,7 @@ static void backward(struct router *r)
     const struct num *x = r->w + E * D;
     forward(r, z, p, g, NULL);
     if (r->with->lbl > 0)
-        ref_lbl(&r->gate, group_of(r), r->with->full, r->load, p, r->idx, r->with->lbl, dp);
+        lbl(r, p, dp);
     ref_gate_backward(&r->gate, z, r->idx, r->dg, r->with->lbl > 0 ? dp : NULL, router_z(r), dz);
     memset(r->grad, 0, sizeof r->grad);
     if (r->with->simbal > 0)
@@ -123,11 +128,11 @@ static void make(struct router *r, const struct shape *s, const struct losses *w
     ref_gemm_nt(T, s->E, D, 1, r->w + s->E * D, r->w, false, z);
     for (size_t i = 0; i < T * s->E && s->tied; i++)
         z[i].e = 0; /* multiples of 1/4 */
-    ref_topk(&r->gate, z, r->idx);
-    cr_assert(ref_topk_admissible(&r->gate, z, r->idx));
-    if (with->group)
-        ref_load(&r->gate, with->group, r->idx, r->load);
-    for (size_t e = 0; e < s->E && !with->group; e++)
+    struct num p[T * MOST], g[T * MOST], score[T * MOST];
+    ref_gate(&r->gate, false, z, p, r->idx, g, NULL);
+    ref_scores(&r->gate, z, score);
+    cr_assert(ref_topk_admissible(T, s->E, s->K, score, r->idx));
+    for (size_t e = 0; e < s->E; e++)
         r->load[e] = num_exact(0.25 * (double)((e * 3 + 1) % 4));
 }
 
@@ -230,118 +235,89 @@ ParameterizedTest(struct parameter *p, oracle_gate, bounds)
     cr_log_info("%s: error / bound at most %.3f", shapes[p->shape].name, worst);
 }
 
-/* ---- which experts ---- */
-
-Test(oracle_gate, top_k)
-{
-    static const float scores[2][5] = {{1, 3, 3, 0, 3}, {0, 0, 0, 0, 0}};
-    static const uint32_t want[2][3] = {{1, 2, 4}, {0, 1, 2}}, reversed[3] = {2, 1, 4}, repeated[3] = {1, 1, 2};
-    const struct ref_gate both = {2, 5, 3}, first = {1, 5, 3}, whole = {1, 5, 5};
-    uint32_t idx[6], order[5];
-    struct num *z = ref_exact_new(scores[0], 10);
-    ref_topk(&both, z, idx);
-    cr_assert_eq(memcmp(idx, want, sizeof want), 0);
-    cr_assert(ref_topk_admissible(&both, z, idx));
-    cr_assert_not(ref_topk_admissible(&first, z, reversed));
-    z[1].e = 1e-6;
-    cr_assert(ref_topk_admissible(&first, z, reversed), "a tie that the bound leaves open");
-    cr_assert_not(ref_topk_admissible(&first, z, repeated));
-    ref_topk(&whole, z, order);
-    cr_assert_eq(order[3], 0);
-    cr_assert_eq(order[4], 3);
-    free(z);
-
-    /* One expert: its weight is 1, renormalised or not, and nothing pulls at its score. */
-    const struct ref_gate plain = {1, 1, 1}, normalised = {1, 1, 1, .norm_topk = true};
-    struct num one = num_exact(0.25), p, g, dz, dg = num_exact(3);
-    uint32_t expert;
-    ref_gate_forward(&plain, false, &one, &p, &expert, &g, NULL);
-    cr_assert_eq(expert, 0);
-    cr_assert_eq(g.v, 1);
-    ref_gate_backward(&normalised, &one, &expert, &dg, NULL, 0, &dz);
-    cr_assert_eq(dz.v, 0);
-}
+/* ---- values by hand ---- */
 
 /* The bias moves the order, not the weights; ties of the sums go to the lower index. */
 Test(oracle_gate, bias_and_passed_over)
 {
-    static const float scores[5] = {1, 3, 2, 0, 2.5f}, biases[5] = {2, 0, 0, 2.5f, 0};
-    struct num *z = ref_exact_new(scores, 5), *bias = ref_exact_new(biases, 5), p[2][5], g[2];
-    struct ref_gate gate = {1, 5, 2, .bias = bias};
-    uint32_t idx[2];
-    ref_gate_forward(&gate, false, z, p[0], idx, g, NULL); /* sums 3, 3, 2, 2.5, 2.5 */
-    cr_assert(idx[0] == 0 && idx[1] == 1 && ref_topk_admissible(&gate, z, idx));
-    ref_softmax(5, z, p[1]);
-    cr_assert(g[0].v == p[1][0].v && g[1].v == p[1][1].v);
-    gate.drop_top = 1;
-    ref_topk(&gate, z, idx);
-    cr_assert(idx[0] == 1 && idx[1] == 3 && ref_topk_admissible(&gate, z, idx));
-    gate.drop_top = 3;
-    ref_topk(&gate, z, idx);
-    cr_assert(idx[0] == 4 && idx[1] == 2 && ref_topk_admissible(&gate, z, idx));
-    gate.drop_top = 2;
-    cr_assert_not(ref_topk_admissible(&gate, z, idx), "one too many was passed over");
-    z[0].e = z[4].e = 1e-6;
-    gate.drop_top = 1;
-    cr_assert(ref_topk_admissible(&gate, z, (uint32_t[]){0, 4}), "0 and 1, 3 and 4 may change places");
-    cr_assert_not(ref_topk_admissible(&gate, z, (uint32_t[]){0, 1}));
+    static const float scores[5] = {1, 3, 2, 0, 2.5f}, biases[5] = {2, 0, 0, 2.5f, 0}; /* sums 3, 3, 2, 2.5, 2.5 */
+    static const uint32_t want[4][2] = {{0, 1}, {1, 3}, {3, 4}, {4, 2}};
+    struct num *z = ref_exact_new(scores, 5), *bias = ref_exact_new(biases, 5), p[5], softmax[5], g[2];
+    ref_softmax(5, z, softmax);
+    for (size_t n = 0; n < 4; n++) {
+        const struct ref_gate gate = {1, 5, 2, .bias = bias, .drop_top = n};
+        uint32_t idx[2];
+        ref_gate(&gate, false, z, p, idx, g, NULL);
+        cr_assert_eq(memcmp(idx, want[n], sizeof idx), 0, "%zu passed over: %u, %u", n, idx[0], idx[1]);
+        cr_assert(g[0].v == softmax[idx[0]].v && g[1].v == softmax[idx[1]].v);
+    }
     free(z);
     free(bias);
 }
 
+/* A weight at the threshold stays; the others keep their weights; a dropped expert has no row. */
 Test(oracle_gate, prune)
 {
-    struct num g[4] = {{0.5}, {0.25}, {0.125}, {0.25}}, rows[2] = {{3}, {NAN}}, y[2];
-    uint32_t idx[4] = {1, 0, 1, 0}, counts[2], offset[3], row_of[4] = {0}, token_of[4], slot_of[4];
-    ref_prune(2, 4, 0.25, idx, g);
-    cr_assert(idx[0] == 1 && idx[1] == 0 && idx[2] == 2 && idx[3] == 0, "a weight at the threshold stays");
-    cr_assert(g[0].v == 0.5 && num_is_zero(g[2]) && g[3].v == 0.25);
-    ref_prune(2, 4, 0.3, idx, g);
-    ref_dispatch(2, 2, 2, idx, counts, offset, row_of, token_of, slot_of);
-    cr_assert(counts[0] == 0 && counts[1] == 1 && offset[2] == 1 && token_of[0] == 0 && slot_of[0] == 0);
-    row_of[2] = row_of[3] = 1;
-    ref_combine(2, 1, 2, row_of, g, rows, y);
-    cr_assert(y[0].v == 1.5 && num_is_zero(y[1]), "a dropped expert's row is not read");
+    struct num z[3] = {{0}, {0}, {0}}, p[3], g[3], rows[1] = {{3}}, y[1];
+    uint32_t idx[3], counts[3], offset[4], row_of[3] = {0}, token_of[3], slot_of[3];
+    struct ref_gate gate = {1, 3, 2, .sigmoid = true, .prune_below = 0.5};
+    ref_gate(&gate, false, z, p, idx, g, NULL);
+    cr_assert(idx[0] == 0 && idx[1] == 1 && g[0].v == 0.5 && g[1].v == 0.5);
+    z[1] = num_exact(-1);
+    gate.K = 3;
+    ref_gate(&gate, false, z, p, idx, g, NULL);
+    cr_assert(idx[0] == 0 && idx[1] == 2 && idx[2] == 3, "the last of the three is expert 1, dropped");
+    cr_assert(g[0].v == 0.5 && g[1].v == 0.5 && num_is_zero(g[2]));
+    ref_dispatch(1, 3, 3, idx, counts, offset, row_of, token_of, slot_of);
+    cr_assert(counts[0] == 1 && counts[1] == 0 && counts[2] == 1 && offset[3] == 2 && slot_of[1] == 1);
+    gate.prune_below = 2; /* none is left */
+    ref_gate(&gate, false, z, p, idx, g, NULL);
+    ref_dispatch(1, 3, 3, idx, counts, offset, row_of, token_of, slot_of);
+    ref_combine(1, 1, 3, row_of, g, rows, y);
+    cr_assert(offset[3] == 0 && num_is_zero(y[0]));
 }
-
-/* ---- f of the load-balancing loss; the loss-free bias ---- */
 
 Test(oracle_gate, load)
 {
     static const uint32_t idx[8] = {0, 1, 1, 2, 1, 0, 0, 1}, counts[3] = {3, 4, 1};
-    const struct ref_gate gate = {4, 3, 2};
+    static const double want[6] = {0.5, 1, 0.5, 1, 1, 0};
     struct num load[6], whole[3], outside[3];
-    ref_load(&gate, 2, idx, load);
-    cr_assert(load[0].v == 0.5 && load[1].v == 1 && load[2].v == 0.5);
-    cr_assert(load[3].v == 1 && load[4].v == 1 && num_is_zero(load[5]));
-    ref_load(&gate, 4, idx, whole);
-    ref_load_total(3, 2, counts, outside);
+    ref_expert_load(4, 2, 3, 2, idx, load);
+    for (int i = 0; i < 6; i++)
+        cr_assert_eq(load[i].v, want[i]);
+    ref_expert_load(4, 4, 3, 2, idx, whole);
+    ref_expert_load_total(3, 2, counts, outside);
     for (int e = 0; e < 3; e++)
         cr_assert_eq(whole[e].v, outside[e].v);
 
     struct num bias[3] = {{0.5}, {0}, {-1}};
-    ref_lossfree(3, counts, 0.25, bias); /* the mean is 8/3 */
+    ref_lossfree(3, 0.25, counts, false, bias); /* the mean is 8/3 */
     cr_assert(bias[0].v == 0.25 && bias[1].v == -0.25 && bias[2].v == -0.75);
-    ref_lossfree(3, (const uint32_t[]){7, 7, 7}, 0.25, bias);
+    ref_lossfree(3, 0.25, (const uint32_t[]){7, 7, 7}, false, bias);
     cr_assert(bias[0].v == 0.25 && bias[1].v == -0.25 && bias[2].v == -0.75, "the sign of 0 is 0");
 }
 
-/* Perfect balance: f = K / E everywhere, the loss over all experts is coef K whatever p (its sum is 1). */
+/* Perfect balance: f = K / E everywhere, so the loss over all experts is coef K whatever p is, its sum being 1. */
 Test(oracle_gate, lbl_values)
 {
-    const struct ref_gate softmax = {4, 4, 1}, sigmoid = {4, 4, 1, .sigmoid = true};
     static const uint32_t idx[4] = {2, 0, 3, 1};
-    struct num z[16], p[16], q[16], g[4], load[4];
-    uint32_t fixed[4];
+    struct num z[16], p[16], g[4];
     fill(z, 16, 5, false);
-    memcpy(fixed, idx, sizeof idx);
-    ref_gate_forward(&softmax, true, z, p, fixed, g, NULL);
-    ref_gate_forward(&sigmoid, true, z, q, fixed, g, NULL);
-    ref_load(&softmax, 4, idx, load);
-    cr_assert_float_eq(ref_lbl(&softmax, 4, true, load, p, idx, 0.5, NULL).v, 0.5, 1e-14);
-    cr_assert_float_eq(ref_lbl(&sigmoid, 4, true, load, q, idx, 0.5, NULL).v, 0.5, 1e-14);
-    double active = 0;
-    for (size_t t = 0; t < 4; t++)
-        active += p[t * 4 + idx[t]].v / 4;
-    cr_assert_float_eq(ref_lbl(&softmax, 4, false, load, p, idx, 0.5, NULL).v, 0.5 * active, 1e-14);
+    for (int sigmoid = 0; sigmoid < 2; sigmoid++) {
+        uint32_t fixed[4];
+        const struct ref_gate gate = {4, 4, 1, .sigmoid = sigmoid};
+        struct ref_lbl all_of = {4, 4, 1, 4, .full = true, .sigmoid = sigmoid, .coef = 0.5}, active = all_of;
+        double share = 0;
+        memcpy(fixed, idx, sizeof idx);
+        ref_gate(&gate, true, z, p, fixed, g, NULL);
+        cr_assert_float_eq(ref_lbl(&all_of, p, idx, NULL).v, 0.5, 1e-14);
+        active.full = false;
+        for (size_t t = 0; t < 4; t++) {
+            double sum = 0;
+            for (size_t e = 0; e < 4; e++)
+                sum += p[t * 4 + e].v;
+            share += p[t * 4 + idx[t]].v / sum / 4;
+        }
+        cr_assert_float_eq(ref_lbl(&active, p, idx, NULL).v, 0.5 * share, 1e-14);
+    }
 }

@@ -9,7 +9,7 @@
  * Conventions
  *   - Arrays are row-major, of struct num unless another type stands there. Integers are exact.
  *   - T tokens = B sequences x S tokens, D width, H heads of hd = D / H, E experts, K experts of a token, F hidden
- *     width of an expert, G of the shared one, V vocabulary, R = T * K routed rows.
+ *     width of an expert, V vocabulary, R = T * K routed rows.
  *   - Outputs are overwritten and do not overlap inputs, except: gradients of parameters (dw...) are added to, and so
  *     is what an `accumulate` flag says. Numbers from ref_new start at zero.
  *   - Scalars given as double are f32 values: what the kernel gets.
@@ -99,14 +99,11 @@ void ref_attention_backward(struct ref_heads heads, const struct num *qkv, const
 /* p [n] = softmax(x [n]) (may be NULL); returns log(sum exp x). Bounds exp(x - max) / sum, exp(x - lse) and online. */
 struct num ref_softmax(size_t n, const struct num *x, struct num *p);
 
-/* How experts are chosen and weighted. */
-struct ref_gate {
-    size_t T, E, K;
-    bool sigmoid;             /* p = sigmoid(z), else softmax(z) */
-    bool norm_topk;           /* g = p of the chosen, divided by their sum; else p itself */
-    size_t drop_top;          /* a token's best experts that are passed over */
-    const struct num *bias;   /* [E] added to z where experts are compared; or NULL */
-};
+/* idx [T,K]: the K largest of score [T,E].v by (value descending, lower index first), in that order. */
+void ref_topk(size_t T, size_t E, size_t K, const struct num *score, uint32_t *idx);
+/* Could f32 arithmetic have chosen idx [T,K] from scores known to their bounds: distinct, in range, and neither the
+ * order nor the set contradicted by more than the two scores' e? Exact scores admit one answer only. */
+bool ref_topk_admissible(size_t T, size_t E, size_t K, const struct num *score, const uint32_t *idx);
 
 struct ref_gate {
     size_t T, E, K;
@@ -130,7 +127,7 @@ void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const u
                        const struct num *dp_extra, double z_coef, struct num *dz);
 
 /* Rows sorted by expert, stable in slots t * K + k. counts [E], offset [E+1], row_of [T,K], token_of [R], slot_of [R].
- * A dropped expert (idx = E) has no row: its row_of, and what lies behind the last row, is left as it is. */
+ * */
 void ref_dispatch(size_t T, size_t E, size_t K, const uint32_t *idx, uint32_t *counts, uint32_t *offset,
                   uint32_t *row_of, uint32_t *token_of, uint32_t *slot_of);
 
@@ -139,7 +136,7 @@ void ref_swiglu(size_t R, size_t F, const struct num *h13, struct num *a);
 /* dh13 [R,2F] from da [R,F] */
 void ref_swiglu_backward(size_t R, size_t F, const struct num *h13, const struct num *da, struct num *dh13);
 
-/* out [T,D] = sum_k g [T,K] * y [R,D] row row_of[t,k]; g NULL means 1. Where g is exactly 0 there may be no row. */
+/* out [T,D] = sum_k g [T,K] * y [R,D] row row_of[t,k]; g NULL means 1. */
 void ref_combine(size_t T, size_t D, size_t K, const uint32_t *row_of, const struct num *g, const struct num *y,
                  struct num *out);
 /* dg [T,K] = <da_raw, a> of row row_of[t,k], where da_raw [R,F] = dout[token_of] W2. a [R,F]. */
@@ -156,7 +153,6 @@ struct ref_moe_weights {
     const struct num *router; /* [E,D] */
     const struct num *w13;    /* [E,2F,D]: rows 0..F-1 W1 (gate), F..2F-1 W3 (up) */
     const struct num *w2;     /* [E,D,F] */
-    const struct num *shared13, *shared2; /* [2G,D], [D,G] */
 };
 
 /* What the layer's forward leaves; everything is owned. */
@@ -164,9 +160,7 @@ struct ref_moe_state {
     struct num *z, *p;        /* [T,E] */
     struct num *lse;          /* [T], of a softmax */
     struct num *g;            /* [T,K] */
-    struct num *lse;          /* [T], softmax only */
     struct num *h13, *a, *y;  /* [R,2F], [R,F], [R,D] */
-    struct num *shared13, *shared_a; /* [T,2G], [T,G] */
     uint32_t *idx;            /* [T,K] */
     uint32_t *counts, *offset, *row_of, *token_of, *slot_of; /* as ref_dispatch */
 };
@@ -174,11 +168,9 @@ struct ref_moe_state {
 struct ref_moe_grads {
     struct num *dx;                   /* [T,D], overwritten, through router and experts */
     struct num *drouter, *dw13, *dw2; /* as the weights, added to */
-    struct num *dshared13, *dshared2;
 };
 
-/* out [T,D] = base (may be NULL) + the layer on x [T,D]. idx [T,K] holds the chosen experts fixed; NULL: chosen here.
- * Fills *state. */
+/* out [T,D] = the layer on x [T,D]. idx [T,K] holds the chosen experts fixed; NULL: chosen here. Fills *state. */
 void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
                      const uint32_t *idx, struct ref_moe_state *state, struct num *out);
 /* From dout [T,D], dp_extra [T,E] (may be NULL) and z_coef as ref_gate_backward; the choice of experts is held fixed. */
@@ -207,31 +199,6 @@ void ref_xent(size_t T, size_t V, const struct num *logits, const uint32_t *targ
 /* SimBal (arXiv 2506.14038): returns coef * sum_ij |(W W^T - I)_ij|, w [E,D]; dw [E,D] += 2 coef sign(W W^T - I) W (may
  * be NULL), sign(0) = 0. Where f32 cannot tell an entry's sign, dw's bound is as wide as the other sign makes it. */
 struct num ref_simbal(size_t E, size_t D, double coef, const struct num *w, struct num *dw);
-/* f of the load-balancing loss: load [T / Tg, E] = tokens of a group of Tg consecutive ones (Tg divides T) with the
- * expert in idx, over Tg. */
-void ref_load(const struct ref_gate *gate, size_t Tg, const uint32_t *idx, struct num *load);
-/* load [E] = K count_e / sum of count [E]: of all tokens that the routed rows are of. */
-void ref_load_total(size_t E, size_t K, const uint32_t *count, struct num *load);
-/* Load-balancing loss (Fedus et al. 2022, eq. 4): coef * E * mean over tokens of sum_e load[t / Tg, e] q[t, e], over all
- * experts (full) or those in idx; q = p, for a sigmoid p / sum_e p. dp [T,E] (may be NULL) = its gradient with load
- * constant: of a sigmoid dp_e = (c_e - sum_j c_j q_j) / sum p, c = coef E / T load of the experts that count. */
-struct num ref_lbl(const struct ref_gate *gate, size_t Tg, bool full, const struct num *load, const struct num *p,
-                   const uint32_t *idx, double coef, struct num *dp);
-/* sum of x [n] squared: of lse, times coef / T, the router's z-loss (Zoph et al. 2022) */
-struct num ref_square(size_t n, const struct num *x);
-/* Loss-free balance (Wang et al. 2024): bias [E] += rate * sign(mean of count - count_e), sign(0) = 0 */
-void ref_lossfree(size_t E, const uint32_t *count, double rate, struct num *bias);
-
-/* ---- metrics: ref_metrics.c ------------------------------------------------------------------------------------ */
-
-/* -sum q log q, q = p / sum p: full [T] over all experts, topk [T] over those in idx (E: dropped, does not count; none
- * left: 0). Only T, E, K of the gate are read. */
-void ref_entropy(const struct ref_gate *gate, const struct num *p, const uint32_t *idx, struct num *full,
-                 struct num *topk);
-/* used [groups] = experts of load [groups,E] above 0, over E */
-void ref_seu(size_t groups, size_t E, const struct num *load, struct num *used);
-/* bins [bin_count] += numbers of x [n], each in [0, 1], in [i, i + 1) / bin_count; 1 counts in the last. */
-void ref_histogram(size_t n, const float *x, size_t bin_count, uint32_t *bins);
 /* max and mean square of the entries of W W^T - I */
 void ref_orthogonality(size_t E, size_t D, const struct num *w, struct num *max_abs, struct num *mean_square);
 

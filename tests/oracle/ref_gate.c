@@ -43,84 +43,43 @@ struct num ref_softmax(size_t n, const struct num *x, struct num *p)
     return lse;
 }
 
-/* score [E] = z + bias: exact where f32 represents the sum of exact terms, so that ties stay ties. */
-static void compared(const struct ref_gate *gate, const struct num *z, struct num *score)
-{
-    for (size_t e = 0; e < gate->E; e++) {
-        score[e] = gate->bias ? num_add(z[e], gate->bias[e]) : z[e];
-        const double sum = gate->bias ? z[e].v + gate->bias[e].v : 0;
-        if (gate->bias && z[e].e == 0 && gate->bias[e].e == 0 && (double)(float)sum == sum)
-            score[e] = num_exact(sum);
-    }
-}
-
 /* Does expert a come before b? */
 static bool before(const struct num *score, size_t a, size_t b)
 {
     return score[a].v > score[b].v || (score[a].v == score[b].v && a < b);
 }
 
-/* Does it whatever f32 makes of the two? */
-static bool surely_before(const struct num *score, size_t a, size_t b)
+void ref_topk(size_t T, size_t E, size_t K, const struct num *score, uint32_t *idx)
 {
-    const double slack = score[a].e + score[b].e;
-    return before(score, a, b) && !(slack > 0 && score[a].v - score[b].v <= slack);
-}
-
-void ref_topk(const struct ref_gate *gate, const struct num *z, uint32_t *idx)
-{
-    const size_t E = gate->E, first = gate->drop_top, last = first + gate->K;
-    struct num *score = ref_new(E);
-    for (size_t t = 0; t < gate->T; t++, z += E, idx += gate->K) {
-        compared(gate, z, score);
+    for (size_t t = 0; t < T; t++, score += E, idx += K)
         for (size_t i = 0; i < E; i++) {
             size_t rank = 0;
             for (size_t j = 0; j < E; j++)
                 rank += before(score, j, i);
-            if (rank >= first && rank < last)
-                idx[rank - first] = (uint32_t)i;
+            if (rank < K)
+                idx[rank] = (uint32_t)i;
         }
-    }
-    free(score);
 }
 
-/* Every other expert was passed over or comes after all of idx; exactly drop_top were passed over. */
-static bool admissible(size_t E, size_t K, size_t drop_top, const struct num *score, const uint32_t *idx)
+bool ref_topk_admissible(size_t T, size_t E, size_t K, const struct num *score, const uint32_t *idx)
 {
-    size_t over = 0, perhaps_over = 0;
-    for (size_t i = 0; i < E; i++) {
-        bool chosen = false, before_some = false, after_some = false;
+    for (size_t t = 0; t < T; t++, score += E, idx += K)
         for (size_t k = 0; k < K; k++) {
-            chosen = chosen || idx[k] == i;
-            before_some = before_some || surely_before(score, i, idx[k]);
-            after_some = after_some || surely_before(score, idx[k], i);
-        }
-        if (!chosen && before_some && after_some)
-            return false;
-        over += !chosen && before_some;
-        perhaps_over += !chosen && !after_some;
-    }
-    return over <= drop_top && drop_top <= perhaps_over;
-}
-
-bool ref_topk_admissible(const struct ref_gate *gate, const struct num *z, const uint32_t *idx)
-{
-    const size_t E = gate->E, K = gate->K;
-    struct num *score = ref_new(E);
-    bool ok = true;
-    for (size_t t = 0; t < gate->T && ok; t++, z += E, idx += K) {
-        for (size_t k = 0; k < K; k++)
-            ok = ok && idx[k] < E;
-        if (!ok)
-            break;
-        compared(gate, z, score);
-        for (size_t k = 0; k < K; k++)
+            if (idx[k] >= E)
+                return false;
             for (size_t j = 0; j < k; j++)
-                ok = ok && idx[j] != idx[k] && !surely_before(score, idx[k], idx[j]);
-        ok = ok && admissible(E, K, gate->drop_top, score, idx);
-    }
-    free(score);
-    return ok;
+                if (idx[j] == idx[k])
+                    return false;
+            for (size_t i = 0; i < E; i++) {
+                bool earlier = false;
+                for (size_t j = 0; j <= k; j++)
+                    earlier = earlier || idx[j] == i;
+                const double slack = score[i].e + score[idx[k]].e;
+                if (!earlier && before(score, i, idx[k]) && !(score[i].v - score[idx[k]].v <= slack && slack > 0))
+                    return false;
+            }
+        }
+    return true;
 }
 
 /* s = the sum that norm_topk divides by */
@@ -226,15 +185,6 @@ void ref_gate_backward(const struct ref_gate *gate, const struct num *z, const u
         gate_row_backward(gate, p, dp, pull, dz);
     }
     free(p);
-}
-
-void ref_prune(size_t E, size_t n, double below, uint32_t *idx, struct num *g)
-{
-    for (size_t i = 0; i < n; i++)
-        if (g[i].v < below) {
-            idx[i] = (uint32_t)E;
-            g[i] = num_exact(0);
-        }
 }
 
 void ref_dispatch(size_t T, size_t E, size_t K, const uint32_t *idx, uint32_t *counts, uint32_t *offset,

@@ -29,10 +29,6 @@ size_t ref_param_count(const struct ref_model *m, enum ref_param id)
         return m->E * 2 * m->F * m->D;
     case REF_W2:
         return m->E * m->D * m->F;
-    case REF_SHARED13:
-        return 2 * m->G * m->D;
-    case REF_SHARED2:
-        return m->D * m->G;
     case REF_EMBED:
     case REF_HEAD:
         return m->V * m->D;
@@ -86,18 +82,9 @@ static struct num *grad(const struct run *r, enum ref_param id, size_t layer)
     return r->grad + ref_param_offset(r->m, id, layer);
 }
 
-static struct ref_moe moe_of(const struct run *r, size_t l)
-{
-    const struct ref_model *m = r->m;
-    const struct num *bias = m->router_bias ? param(r, REF_ROUTER_BIAS, l) : NULL;
-    const struct ref_gate gate = {r->T, m->E, m->K, m->sigmoid, m->norm_topk, 0, bias};
-    return (struct ref_moe){gate, m->D, m->F, m->G};
-}
-
 static struct ref_moe_weights moe_weights(const struct run *r, size_t l)
 {
-    return (struct ref_moe_weights){param(r, REF_ROUTER, l), param(r, REF_W13, l), param(r, REF_W2, l),
-                                    param(r, REF_SHARED13, l), param(r, REF_SHARED2, l)};
+    return (struct ref_moe_weights){param(r, REF_ROUTER, l), param(r, REF_W13, l), param(r, REF_W2, l)};
 }
 
 static struct ref_moe moe_of(const struct run *r, size_t l)
@@ -138,7 +125,6 @@ static void block_backward(struct run *r, size_t l, const struct num *dp_extra, 
 {
     const size_t T = r->T, D = r->m->D;
     const struct block *b = &r->blocks[l];
-    const struct ref_moe moe = moe_of(r, l);
     const struct ref_moe_weights w = moe_weights(r, l);
     const struct ref_moe moe = moe_of(r, l);
     struct num *d = ref_new(T * D), *dn = ref_new(T * D), *dqkv = ref_new(T * 3 * D);
@@ -182,7 +168,6 @@ static void block_free(struct block *b)
 static void balance(struct run *r, size_t l, struct ref_model_out *out, struct num *dp)
 {
     const struct ref_model *m = r->m;
-    const struct ref_moe moe = moe_of(r, l);
     const struct ref_moe_state *s = &r->blocks[l].moe;
     if (m->simbal > 0)
         out->simbal = num_add(out->simbal, ref_simbal(m->E, m->D, m->simbal, param(r, REF_ROUTER, l),

@@ -32,8 +32,7 @@ void ref_combine(size_t T, size_t D, size_t K, const uint32_t *row_of, const str
         for (size_t d = 0; d < D; d++) {
             struct num_sum sum = {0};
             for (size_t k = t * K; k < (t + 1) * K; k++)
-                if (!g || !num_is_zero(g[k]))
-                    num_sum_mul(&sum, g ? g[k] : num_exact(1), y[row_of[k] * D + d]);
+                num_sum_mul(&sum, g ? g[k] : num_exact(1), y[row_of[k] * D + d]);
             out[t * D + d] = num_sum_end(&sum);
         }
 }
@@ -64,15 +63,13 @@ static struct ref_gate gate_of(const struct ref_moe *moe)
 }
 
 void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                     const struct num *base, const uint32_t *idx, struct ref_moe_state *state, struct num *out)
+                     const uint32_t *idx, struct ref_moe_state *state, struct num *out)
 {
-    const struct ref_gate *gate = &moe->gate;
-    const size_t T = gate->T, E = gate->E, K = gate->K, D = moe->D, F = moe->F, G = moe->G, R = T * K;
+    const size_t T = moe->T, D = moe->D, E = moe->E, K = moe->K, F = moe->F, R = T * K;
     struct ref_moe_state *s = state;
     *s = (struct ref_moe_state){
         .z = ref_new(T * E), .p = ref_new(T * E), .lse = ref_new(T), .g = ref_new(R),
         .h13 = ref_new(R * 2 * F), .a = ref_new(R * F), .y = ref_new(R * D),
-        .shared13 = ref_new(T * 2 * G), .shared_a = ref_new(T * G),
         .idx = integers(R), .counts = integers(E), .offset = integers(E + 1),
         .row_of = integers(R), .token_of = integers(R), .slot_of = integers(R),
     };
@@ -87,13 +84,6 @@ void ref_moe_forward(const struct ref_moe *moe, const struct ref_moe_weights *w,
     ref_swiglu(R, F, s->h13, s->a);
     ref_grouped_nt(E, s->offset, D, F, s->a, NULL, w->w2, false, s->y);
     ref_combine(T, D, K, s->row_of, s->g, s->y, out);
-    if (base)
-        ref_add(T * D, out, base, out);
-    if (!G)
-        return;
-    ref_gemm_nt(T, 2 * G, D, 1, x, w->shared13, false, s->shared13);
-    ref_swiglu(T, G, s->shared13, s->shared_a);
-    ref_gemm_nt(T, D, G, 1, s->shared_a, w->shared2, true, out);
 }
 
 /* y [R,F] = the row's gate weight times x [R,F] */
@@ -104,27 +94,11 @@ static void scale_rows(size_t R, size_t F, const struct ref_moe_state *s, const 
             y[r * F + f] = num_mul(s->g[s->slot_of[r]], x[r * F + f]);
 }
 
-/* Adds to grads->dx. */
-static void shared_backward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
-                            const struct ref_moe_state *s, const struct num *dout, const struct ref_moe_grads *grads)
-{
-    const size_t T = moe->gate.T, D = moe->D, G = moe->G;
-    struct num *da = ref_new(T * G), *dh13 = ref_new(T * 2 * G);
-    ref_gemm_nn(T, G, D, 1, dout, w->shared2, false, da);
-    ref_gemm_tn(D, G, T, 1, dout, s->shared_a, true, grads->dshared2);
-    ref_swiglu_backward(T, G, s->shared13, da, dh13);
-    ref_gemm_tn(2 * G, D, T, 1, dh13, x, true, grads->dshared13);
-    ref_gemm_nn(T, D, 2 * G, 1, dh13, w->shared13, true, grads->dx);
-    free(da);
-    free(dh13);
-}
-
 void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w, const struct num *x,
                       const struct ref_moe_state *state, const struct num *dout, const struct num *dp_extra, double z_coef,
                       const struct ref_moe_grads *grads)
 {
-    const struct ref_gate *gate = &moe->gate;
-    const size_t T = gate->T, E = gate->E, K = gate->K, D = moe->D, F = moe->F, R = T * K;
+    const size_t T = moe->T, D = moe->D, E = moe->E, K = moe->K, F = moe->F, R = T * K;
     const struct ref_moe_state *s = state;
     struct num *da_raw = ref_new(R * F), *da = ref_new(R * F), *ga = ref_new(R * F), *dh13 = ref_new(R * 2 * F);
     struct num *dx_rows = ref_new(R * D), *dg = ref_new(R), *dz = ref_new(T * E);
@@ -138,8 +112,6 @@ void ref_moe_backward(const struct ref_moe *moe, const struct ref_moe_weights *w
     ref_grouped_tn(E, s->offset, 2 * F, D, dh13, NULL, x, s->token_of, true, grads->dw13);
     ref_grouped_nn(E, s->offset, D, 2 * F, dh13, NULL, w->w13, false, dx_rows);
     ref_combine(T, D, K, s->row_of, NULL, dx_rows, grads->dx);
-    if (moe->G)
-        shared_backward(moe, w, x, s, dout, grads);
 
     const struct ref_gate gate = gate_of(moe);
     ref_gate_backward(&gate, s->z, s->idx, dg, dp_extra, z_coef, dz);
