@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/rng.h"
+#include "nn/config.h"
 #include "train/evaluator.h"
 #include "train/hf.h"
 #include "train/probe.h"
@@ -32,7 +33,7 @@ enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, s
     struct vkmoe_model_config config;
     enum vkmoe_status status;
     *out = NULL;
-    if ((status = vkm_hf_config_read(&ctx->log, dir, &config)))
+    if ((status = vkm_hf_config_read(&ctx->log, dir, &config)) || (status = vkm_config_check_batch(&ctx->log, &config, 1)))
         return status;
     struct vkmoe_model *model = calloc(1, sizeof *model);
     if (!model)
@@ -65,15 +66,25 @@ const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *mo
     return &model->net->config;
 }
 
+/* Sequences of a batch: fewer than EVAL_TOKENS where a tensor would be too large. */
+static uint32_t batch_of(const struct vkmoe_model_config *config)
+{
+    const struct vkmoe_log silent = {0};
+    uint32_t batch = config->seq < EVAL_TOKENS ? EVAL_TOKENS / config->seq : 1;
+    while (batch > 1 && vkm_config_check_batch(&silent, config, batch) != VKMOE_OK)
+        batch /= 2;
+    return batch;
+}
+
 static enum vkmoe_status prepare_network(struct vkmoe_model *model)
 {
-    uint32_t seq = model->net->config.seq, batch = seq < EVAL_TOKENS ? EVAL_TOKENS / seq : 1;
     enum vkmoe_status status;
     if (model->batch_net)
         return VKMOE_OK;
     if (!model->sums && (status = vkm_layer_sums_create(&model->net->ctx->log, &model->net->config, &model->sums)))
         return status;
-    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) || (status = vkm_net_commit(model->batch_net))) {
+    if ((status = vkm_net_create_shared(model->net, batch_of(&model->net->config), &model->batch_net)) ||
+        (status = vkm_net_commit(model->batch_net))) {
         vkm_net_destroy(model->batch_net);
         model->batch_net = NULL;
     }
