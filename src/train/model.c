@@ -19,9 +19,9 @@ struct vkmoe_model {
     struct vkm_net *batch_net;
     struct vkm_evaluator *evaluator;
     struct vkm_layer_sums *sums;
-    uint32_t drop_top;                  /* what evaluator was recorded with */
+    struct vkm_probe *probe;            /* made when PES is asked for */
+    uint32_t drop_top;                  /* what evaluator and probe were recorded with */
     float prune_below;
-    struct vkm_probe *probe;            /* made when PES is first asked for */
     /* Sampling, made when first asked for. */
     struct vkm_arena *upload;
     struct vkm_buf tok;                 /* [T] u32 */
@@ -91,14 +91,16 @@ static enum vkmoe_status prepare_network(struct vkmoe_model *model)
     return status;
 }
 
-/* The evaluator is recorded for one choice of what is dropped. */
+/* The evaluator and the probe are recorded for one choice of what is dropped. */
 static enum vkmoe_status prepare_evaluator(struct vkmoe_model *model, const struct vkmoe_eval_desc *desc)
 {
     enum vkmoe_status status;
     if (model->evaluator && model->drop_top == desc->drop_top && model->prune_below == desc->prune_below)
         return VKMOE_OK;
     vkm_evaluator_destroy(model->evaluator);
+    vkm_probe_destroy(model->probe);
     model->evaluator = NULL;
+    model->probe = NULL;
     model->drop_top = desc->drop_top;
     model->prune_below = desc->prune_below;
     for (uint32_t layer = 0; layer < model->net->config.layers; layer++) {
@@ -113,7 +115,8 @@ static enum vkmoe_status prepare_evaluator(struct vkmoe_model *model, const stru
     return status;
 }
 
-/* All experts run on the tokens that PES is measured on, whatever is dropped. */
+/* All experts of a layer run on the tokens that PES is measured on, which the layers below passed on without what is
+ * dropped. */
 static enum vkmoe_status measure_pes(struct vkmoe_model *model, const struct vkmoe_data *data, enum vkm_split split,
                                      uint32_t tokens, struct vkmoe_layer_metrics *metrics)
 {
