@@ -206,7 +206,8 @@ struct vkmoe_train_config {
     uint32_t eval_every;       /* steps between validations; 0: only at the end */
     uint32_t save_every;       /* steps between checkpoints; 0: only at the end */
     uint32_t pes_tokens;       /* tokens on which validations measure PES (all experts run on each); 0: not measured */
-    uint32_t pes_every;        /* PES is measured by the first validation after as many steps, and by the last; 0: by each */
+    uint32_t pes_every;        /* PES is measured by the first validation in each stretch of as many steps, and by the
+                                  last; 0: by each */
     bool tensorboard;          /* also write run_dir/events.out.tfevents.*, which TensorBoard reads */
 };
 

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/rng.h"
 #include "nn/config.h"
 #include "train/evaluator.h"
@@ -130,13 +130,6 @@ static enum vkmoe_status measure_pes(struct vkmoe_model *model, const struct vkm
     return vkm_probe_pes(model->probe, data, split, tokens, metrics);
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static enum vkmoe_status check_evaluation(const struct vkmoe_model *model, const struct vkmoe_eval_desc *desc)
 {
     const struct vkmoe_log *log = &model->net->ctx->log;
@@ -159,10 +152,10 @@ enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct v
     if ((status = check_evaluation(model, desc)) || (status = prepare_network(model)) ||
         (status = prepare_evaluator(model, desc)))
         return status;
-    double started = seconds();
+    double started = vkm_seconds();
     if ((status = vkm_evaluator_run(model->evaluator, desc->data, split, 0, model->sums, &sum, &out->tokens)))
         return status;
-    out->seconds = seconds() - started;
+    out->seconds = vkm_seconds() - started;
     if (!out->tokens)
         return vkm_fail(&model->net->ctx->log, VKMOE_ERROR_ARGUMENT,
                         "the text is one token long, so nothing can be predicted; give a longer one");

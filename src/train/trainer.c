@@ -6,19 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "nn/config.h"
 #include "train/schedule.h"
 #include "train/weights.h"
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- creation -------------------------------------------------------------------------------------------------- */
 
@@ -140,7 +133,7 @@ static uint64_t step_tokens(const struct vkmoe_trainer *t)
 /* Averages the time of a step, not its inverse: two steps collected at once must not count as infinitely fast. */
 static void measure_rate(struct vkmoe_trainer *t)
 {
-    double now = seconds();
+    double now = vkm_seconds();
     if (t->rate_time > 0 && now > t->rate_time) {
         double period = now - t->rate_time;
         t->period = t->period > 0 ? 0.9 * t->period + 0.1 * period : period;
@@ -247,9 +240,8 @@ enum vkmoe_status vkmoe_trainer_finish(struct vkmoe_trainer *t, struct vkmoe_ste
 /* Whether a validation now measures PES. */
 static bool pes_is_due(const struct vkmoe_trainer *t)
 {
-    uint64_t step = t->state.step;
-    return t->train.pes_tokens &&
-           (t->train.pes_every == 0 || step >= t->train.steps || step - t->pes_step >= t->train.pes_every);
+    uint64_t step = t->state.step, every = t->train.pes_every;
+    return t->train.pes_tokens && (every == 0 || step >= t->train.steps || step / every > t->pes_step / every);
 }
 
 enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *t, uint64_t max_tokens, struct vkmoe_validation *out)
