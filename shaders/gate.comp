@@ -53,7 +53,8 @@ void main()
         last = workgroup_max(best);
         last_e = uint(-workgroup_max(best == last ? -float(best_e) : -16777215.0));
         uint e = min(last_e, p.E - 1);
-        float g = gate(p.z.v[row + e]);
+        /* By the lane that turns this logit into the gate below: another might read it too late. */
+        float g = workgroup_sum(lane == e % lanes ? gate(p.z.v[row + e]) : 0.0);
         if (rank >= p.drop_top) {
             chosen_sum += g;
             if (lane == 0) {

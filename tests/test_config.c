@@ -109,7 +109,11 @@ Test(config, configurations_that_cannot_be)
     expect_bad(m.d_shared = (1 << 18) + 4, "d_shared (262148) must be from 0 to 262144");
     expect_bad((m.d_shared = 1 << 18, m.d_model = 1 << 12, m.heads = 16), "d_shared and d_model make a tensor");
     expect_bad((m.d_shared = 1 << 18, t.batch = 64), "batch, seq and d_shared");
+    expect_bad((m.seq = 1 << 12, m.vocab = 1 << 19, t.batch = 1), "seq and vocab make a tensor");
+    expect_bad((t.accum = 1 << 16, t.batch = 1 << 9), "accum, batch, seq and top_k make a step of 2^32 routed rows");
     m = good;
+    assert_ok(vkm_config_check_batch(&test_log, &m, (1 << 17) - 1));
+    expect_failure(vkm_config_check_batch(&test_log, &m, 1 << 17), VKMOE_ERROR_ARGUMENT, "batch, seq, top_k and d_expert");
     assert_ok(vkm_config_check(&test_log, &m, NULL));
     m.router_bias = true;
     m.d_shared = 12;

@@ -187,13 +187,15 @@ Test(methods, dropped_experts, .init = scratch_begin, .fini = scratch_end)
     cr_assert_eq(vkmoe_model_load(ctx, dir, &saved), VKMOE_OK, "%s", seen.last);
     struct vkmoe_eval_desc eval = {.data = data, .held_out = true, .pes_tokens = 32};
     cr_assert_eq(vkmoe_model_evaluate(saved, &eval, &plain), VKMOE_OK, "%s", seen.last);
-    const double loss = plain.loss, pes = plain.metrics[0].pes;
+    const uint32_t last = model.layers - 1;
+    const double loss = plain.loss, pes = plain.metrics[0].pes, deep = plain.metrics[last].pes;
     cr_expect_eq(plain.active_experts, model.top_k);
     cr_expect(plain.metrics[0].pes_se > 0);
     eval.prune_below = 0.3f;
     cr_assert_eq(vkmoe_model_evaluate(saved, &eval, &pruned), VKMOE_OK, "%s", seen.last);
     cr_expect(pruned.active_experts > 0 && pruned.active_experts < model.top_k, "%g active", pruned.active_experts);
     cr_expect_eq(pruned.metrics[0].pes, pes, "all experts run for PES, whatever is dropped");
+    cr_expect_neq(pruned.metrics[last].pes, deep, "a layer gets what those below pass on without the dropped experts");
     cr_expect_neq(pruned.loss, loss);
     eval.prune_below = 1;
     cr_assert_eq(vkmoe_model_evaluate(saved, &eval, &none), VKMOE_OK, "%s", seen.last);
@@ -207,6 +209,7 @@ Test(methods, dropped_experts, .init = scratch_begin, .fini = scratch_end)
     eval.drop_top = 0;
     cr_assert_eq(vkmoe_model_evaluate(saved, &eval, &plain), VKMOE_OK, "%s", seen.last);
     cr_expect_eq(plain.loss, loss);
+    cr_expect_eq(plain.metrics[last].pes, deep);
     eval.drop_top = 3;
     cr_expect_eq(vkmoe_model_evaluate(saved, &eval, &passed), VKMOE_ERROR_ARGUMENT);
     eval.drop_top = 0;

@@ -361,12 +361,17 @@ static void evaluate(struct vkmoe_trainer *t, struct vkmoe_layer_metrics *metric
     memcpy(metrics, validation.metrics, validation.layers * sizeof *metrics);
 }
 
-ParameterizedTestParameters(metrics, validation)
+static struct criterion_test_params all_variants(void)
 {
     static size_t indices[VARIANTS];
     for (size_t i = 0; i < VARIANTS; i++)
         indices[i] = i;
     return cr_make_param_array(size_t, indices, VARIANTS);
+}
+
+ParameterizedTestParameters(metrics, validation)
+{
+    return all_variants();
 }
 
 ParameterizedTest(size_t *index, metrics, validation, .init = scratch_begin, .fini = scratch_end)
@@ -410,6 +415,64 @@ ParameterizedTest(size_t *index, metrics, validation, .init = scratch_begin, .fi
 
     watch_end(&w);
     free(metrics);
+    vkmoe_trainer_destroy(t);
+    vkmoe_data_close(data);
+    close_context(ctx, 0);
+}
+
+/* ---- a model that has diverged ---- */
+
+ParameterizedTestParameters(metrics, diverged)
+{
+    return all_variants();
+}
+
+/* Router weights that are not a number: every row still goes to some expert, what is measured of the gate is not a number
+ * either, and a step is skipped, the loss-free bias with it. */
+ParameterizedTest(size_t *index, metrics, diverged, .init = scratch_begin, .fini = scratch_end)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_data *data = text();
+    struct vkmoe_trainer_desc desc = {.model = model, .train = train, .data = data};
+    struct vkmoe_layer_metrics metrics[2];
+    ctx->caps.cpu = ctx->caps.cpu && !variants[*index].gpu_kernels;
+    desc.train.balance = (struct vkmoe_balance){.simbal = 0.1f, .lbl = 0.01f, .lossfree = 0.001f};
+    desc.train.balance.lbl_scope = VKMOE_LBL_GLOBAL_BATCH;
+    desc.train.pes_tokens = PES_TOKENS;
+    desc.model.gate = variants[*index].sigmoid ? VKMOE_GATE_SIGMOID : VKMOE_GATE_SOFTMAX;
+    struct vkmoe_trainer *t = trainer(ctx, &desc);
+    const struct vkm_buf router = vkm_net_param(t->net, VKM_PARAM_ROUTER, 0)->weight;
+    const uint32_t E = model.experts, weights = E * model.d_model;
+    float *nans = malloc(weights * sizeof *nans);
+    cr_assert(nans);
+    for (uint32_t i = 0; i < weights; i++)
+        nans[i] = NAN;
+    cr_assert_eq(vkm_buf_upload(ctx, router, nans, weights * sizeof *nans), VKMOE_OK, "%s", seen.last);
+    free(nans);
+
+    evaluate(t, metrics);
+    for (uint32_t layer = 0; layer < model.layers; layer++) {
+        double shares = 0;
+        for (int bin = 0; bin < VKMOE_GATE_BINS; bin++)
+            shares += metrics[layer].gates[bin];
+        cr_expect_float_eq(shares, 1, 1e-12);
+        cr_expect(metrics[layer].load_max >= 1 && metrics[layer].load_max <= E, "load %g", metrics[layer].load_max);
+        cr_expect(isnan(metrics[layer].entropy) && isnan(metrics[layer].entropy_topk), "layer %u: entropies %g %g", layer,
+                  metrics[layer].entropy, metrics[layer].entropy_topk);
+    }
+    const struct vkmoe_step_report report = steps(t, 2);
+    cr_expect(report.skipped && report.skipped_total == 2);
+    for (uint32_t layer = 0; layer < model.layers; layer++) {
+        const struct vkm_buf bias = vkm_net_param(t->net, VKM_PARAM_ROUTER_BIAS, layer)->weight;
+        float *b = words(ctx, bias);
+        uint32_t rows = 0;
+        for (uint32_t e = 0; e < E; e++) {
+            rows += report.expert_tokens[layer * E + e];
+            cr_expect_eq(b[e], 0);
+        }
+        cr_expect_eq(rows, train.batch * train.accum * model.seq * model.top_k);
+        free(b);
+    }
     vkmoe_trainer_destroy(t);
     vkmoe_data_close(data);
     close_context(ctx, 0);

@@ -131,7 +131,7 @@ VKMOE_API uint64_t vkmoe_context_validation_messages(const struct vkmoe_context 
 enum vkmoe_lbl_scope {         /* the group of tokens over which f is counted */
     VKMOE_LBL_SEQUENCE,        /* each sequence: the code of arXiv 2506.14038 */
     VKMOE_LBL_MICRO_BATCH,     /* the micro-batch */
-    VKMOE_LBL_GLOBAL_BATCH,    /* the step so far: all its micro-batches up to this one (Qiu et al. 2025, arXiv 2501.11873) */
+    VKMOE_LBL_GLOBAL_BATCH,    /* the step so far: its micro-batches up to this one (Qiu et al. 2025, arXiv 2501.11873) */
 };
 struct vkmoe_balance {
     float simbal;              /* lambda of SimBal, added to the loss per layer: lambda sum_ij |(W W^T - I)_ij| (arXiv
@@ -206,7 +206,8 @@ struct vkmoe_train_config {
     uint32_t eval_every;       /* steps between validations; 0: only at the end */
     uint32_t save_every;       /* steps between checkpoints; 0: only at the end */
     uint32_t pes_tokens;       /* tokens on which validations measure PES (all experts run on each); 0: not measured */
-    uint32_t pes_every;        /* PES is measured by the first validation after as many steps, and by the last; 0: by each */
+    uint32_t pes_every;        /* PES is measured by the first validation in each stretch of as many steps, and by the
+                                  last; 0: by each */
     bool tensorboard;          /* also write run_dir/events.out.tfevents.*, which TensorBoard reads */
 };
 
@@ -222,7 +223,7 @@ struct vkmoe_estimate {
     uint64_t params_active;    /* weights that one token passes through (K of the E experts; embedding rows counted whole) */
     uint64_t param_bytes;      /* weights, gradients and AdamW's two moments */
     uint64_t activation_bytes; /* saved for the backward, and scratch */
-    uint64_t staging_bytes;    /* host-visible */
+    uint64_t staging_bytes;    /* host-visible, and what validations need besides */
     uint64_t total_bytes;      /* the sum of the three */
     uint64_t available_bytes;  /* what the device has for us */
     uint64_t flops_per_token;  /* forward and backward: 6 x active matrix weights + attention */
@@ -271,7 +272,9 @@ struct vkmoe_trainer_desc {
                                         read from it, and it becomes run_dir; train.steps, if not 0, replaces its own */
 };
 
-/* How one layer routes, over the tokens of a step or of an evaluation. docs/numerics.md has the formulas. */
+/* How one layer routes, over the tokens of a step or of an evaluation (in whole batches: where the last is not full, some
+ * contexts stand in twice). A number that has no value, as of a model that diverged, is NaN. docs/numerics.md has the
+ * formulas. */
 enum { VKMOE_GATE_BINS = 16 };
 struct vkmoe_layer_metrics {
     double load_max, load_min; /* tokens of the busiest and the idlest expert, over the mean of all */
@@ -282,11 +285,13 @@ struct vkmoe_layer_metrics {
     double entropy_topk;       /* of the weights of the active experts, renormalised, nats, mean over tokens */
     double gram_mean_square;   /* mean square of the entries of W W^T - I */
     double gram_max;           /* largest of their magnitudes */
-    double gates[VKMOE_GATE_BINS]; /* shares of the K T gate weights that lie in [i/16, (i+1)/16); 1 counts in the last */
-    double changed;            /* routing stability: share of the probe tokens whose set of active experts is another
-                                  than at the last validation; NaN where not measured */
+    double gates[VKMOE_GATE_BINS]; /* shares of the K T gate weights that lie in [i/16, (i+1)/16); 1 counts in the last, the
+                                  0 of a dropped expert in the first */
+    double changed;            /* routing stability: of B contexts of the held-out tokens, always the same, the share of
+                                  tokens whose set of active experts is another than at the last validation (or at the
+                                  resume); NaN where not measured: at the first, in steps, of saved models */
     double pes, pes_se;        /* pairwise expert similarity, mean over tokens of mean_{i<j} cos(f_i(x), f_j(x)), and its
-                                  standard error over tokens; NaN where not measured */
+                                  standard error over tokens; 0 where E = 1, NaN where not measured */
 };
 
 /* What one optimizer step reports. Arrays belong to the trainer and hold until its next call. */
@@ -303,7 +308,8 @@ struct vkmoe_step_report {
     double tokens_per_second;  /* over the last steps, validation and saving left out */
     uint32_t layers, experts;
     const uint32_t *expert_tokens; /* [layers, experts]: routed rows of the step */
-    const struct vkmoe_layer_metrics *metrics; /* [layers] at steps that metrics.jsonl gets; else NULL */
+    const struct vkmoe_layer_metrics *metrics; /* [layers] at steps that metrics.jsonl gets; NULL at
+                                  others and without a run_dir */
 };
 
 struct vkmoe_trainer;
@@ -330,8 +336,9 @@ struct vkmoe_validation {
     const struct vkmoe_layer_metrics *metrics; /* [layers] */
 };
 
-/* Evaluates on the held-out tokens: all of them, or max_tokens (0: all) in evenly spaced contexts; finishes pending steps
- * first. Adds a line with "val_loss" to metrics.jsonl. */
+/* Evaluates on the held-out tokens: all of them (max_tokens 0), or evenly spaced contexts of at most max_tokens together,
+ * but one at least; finishes pending steps first. Measures PES where train.pes_every has it due. Adds a line with
+ * "val_loss" to metrics.jsonl. */
 VKMOE_API enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *trainer, uint64_t max_tokens,
                                                    struct vkmoe_validation *out);
 
@@ -353,14 +360,15 @@ VKMOE_API void vkmoe_model_destroy(struct vkmoe_model *model);
 VKMOE_API const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *model);
 
 struct vkmoe_eval_desc {
-    const struct vkmoe_data *data; /* required: all tokens of data.train (the paths given to vkmoe_data_open) are read, in
-                                  contexts that do not overlap */
+    const struct vkmoe_data *data; /* required: all tokens of the training paths (given to vkmoe_data_open) are read, what
+                                  is held out of them too, in contexts that do not overlap; at least 2 */
     bool held_out;             /* what is held out for validation is read instead */
     float prune_below;         /* an active expert whose gate weight is below it is dropped and not computed, the others
                                   keep their weights (arXiv 2506.14038, Table 6); 0 to 1 */
     uint32_t drop_top;         /* each token passes over its best `drop_top` experts: the next K are active (Dai et al.
                                   2024, Fig. 4); at most experts - top_k */
-    uint32_t pes_tokens;       /* tokens on which PES is measured; 0: it is not */
+    uint32_t pes_tokens;       /* tokens on which PES is measured, as a layer gets them from those below without the dropped
+                                  experts: there all experts run; 0: it is not */
 };
 
 /* Arrays belong to the model and hold until its next call. */
@@ -373,7 +381,7 @@ struct vkmoe_eval_result {
     double seconds;            /* what it took, without PES */
     double active_experts;     /* computed for a token in a layer, mean */
     uint32_t layers, experts;
-    const uint64_t *expert_tokens; /* [layers, experts] */
+    const uint64_t *expert_tokens; /* [layers, experts]: routed rows, of whole batches as metrics are */
     const struct vkmoe_layer_metrics *metrics; /* [layers] */
 };
 

@@ -3,7 +3,7 @@
 #define VKM_GPU_PIPELINE_H
 
 #include "gpu/context.h"
-#include "shader_table.h" /* generated from shaders/meson.build: enum vkm_kernel { VKM_KERNEL_<NAME>..., VKM_KERNEL_COUNT } */
+#include "shader_table.h" /* generated from shaders/meson.build: enum vkm_kernel {VKM_KERNEL_<NAME>..., VKM_KERNEL_COUNT} */
 
 struct vkm_pipeline {
     VkPipeline handle;

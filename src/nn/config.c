@@ -156,6 +156,18 @@ static void check_model(struct check *c, const struct vkmoe_model_config *m)
     tensor(c, "d_shared and d_model", 2, m->d_shared, m->d_model);
 }
 
+/* The tensors of a micro-batch. The logits of a whole context exist at once. */
+static void check_batch(struct check *c, const struct vkmoe_model_config *m, uint32_t batch)
+{
+    uint64_t tokens = (uint64_t)batch * m->seq;
+    tensor(c, "seq and vocab", 1, m->seq, m->vocab);
+    tensor(c, "batch, seq, top_k and d_expert", tokens, (uint64_t)2 * m->top_k, m->d_expert);
+    tensor(c, "batch, seq and d_shared", tokens, 2, m->d_shared);
+    tensor(c, "batch, seq, top_k and d_model", tokens, m->top_k, m->d_model);
+    tensor(c, "batch, seq and d_model", tokens, 3, m->d_model);
+    tensor(c, "batch, seq and experts", tokens, 1, m->experts);
+}
+
 static void check_balance(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_balance *b)
 {
     const char *coefficient = "a finite number, 0 or greater";
@@ -188,12 +200,10 @@ static void check_train(struct check *c, const struct vkmoe_model_config *m, con
            "orthogonal, normal, unit or orthogonal-small");
     if (c->status != VKMOE_OK)
         return;
-    uint64_t tokens = (uint64_t)t->batch * m->seq;
-    tensor(c, "batch, seq, top_k and d_expert", tokens, (uint64_t)2 * m->top_k, m->d_expert);
-    tensor(c, "batch, seq and d_shared", tokens, 2, m->d_shared);
-    tensor(c, "batch, seq, top_k and d_model", tokens, m->top_k, m->d_model);
-    tensor(c, "batch, seq and d_model", tokens, 3, m->d_model);
-    tensor(c, "batch, seq and experts", tokens, 1, m->experts);
+    check_batch(c, m, t->batch);
+    if (c->status == VKMOE_OK && (uint64_t)t->batch * m->seq * m->top_k > UINT32_MAX / (t->accum ? t->accum : 1))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
+                             "accum, batch, seq and top_k make a step of 2^32 routed rows or more; choose smaller ones");
 }
 
 enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
@@ -203,5 +213,12 @@ enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkm
     check_model(&c, model);
     if (c.status == VKMOE_OK && train)
         check_train(&c, model, train);
+    return c.status;
+}
+
+enum vkmoe_status vkm_config_check_batch(const struct vkmoe_log *log, const struct vkmoe_model_config *model, uint32_t batch)
+{
+    struct check c = {.log = log};
+    check_batch(&c, model, batch);
     return c.status;
 }

@@ -18,10 +18,14 @@ enum {
 };
 
 /* Checks model, and train unless it is NULL (fields that mean a default may be 0). What passes has only tensors of
- * fewer than 2^31 elements, with train also those of a micro-batch. ERROR_ARGUMENT names the field and what it must
- * be. */
+ * fewer than 2^31 elements, with train also those of a micro-batch, and a step routes fewer than 2^32 rows in a layer.
+ * ERROR_ARGUMENT names the field and what it must be. */
 enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
                                    const struct vkmoe_train_config *train);
+
+/* Whether micro-batches of `batch` sequences of a model that has been checked have only such tensors too. ERROR_ARGUMENT. */
+enum vkmoe_status vkm_config_check_batch(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
+                                         uint32_t batch);
 
 /* train with its defaults in the place of zeros: accum, beta1, beta2, eps and log_every. */
 struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train);

@@ -13,7 +13,8 @@ static void shared_forward(struct vkm_rec *rec, const struct vkm_net *net, uint3
 
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "shared.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .a = s->h,
-        .b = vkm_net_param(net, VKM_PARAM_SHARED13, layer)->weight, .c = l->shared13, .act = s->act, .m = T, .n = G, .k = D});
+        .b = vkm_net_param(net, VKM_PARAM_SHARED13, layer)->weight, .c = l->shared13, .act = s->act, .m = T, .n = G,
+        .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "shared.down", .form = GEMM_NT, .a = s->act, .b = vkm_net_param(net, VKM_PARAM_SHARED2, layer)->weight,
         .c = y, .m = T, .n = D, .k = G, .accumulate = true});
@@ -36,7 +37,8 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     vkm_op_route(rec, routing, expert_tokens);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather = GATHER_A,
-        .a = s->h, .b = vkm_net_param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F, .k = D});
+        .a = s->h, .b = vkm_net_param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F,
+        .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down", .form = GEMM_NT, .routing = routing, .a = s->act,
         .b = vkm_net_param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = R, .n = D, .k = F});
@@ -86,7 +88,8 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
     vkm_op_rmsnorm(rec, l->x_mid, norm->weight, s->h, T, D, net->config.norm_eps);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .routing = routing, .gather = GATHER_A,
-        .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->gate.g, .dgate = s->dgate, .m = R, .n = F, .k = D});
+        .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->gate.g, .dgate = s->dgate, .m = R, .n = F,
+        .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down.bwd.w", .form = GEMM_TN, .routing = routing, .gather = GATHER_A, .a = s->dx, .b = s->act,
         .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});

@@ -120,7 +120,6 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
 /* scratch.dx: from the gradient of y to the gradient of x_mid */
 void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, const struct vkm_loss *loss);
 
-
 /* ---- what is measured: measure.c ---- */
 
 /* Adds a layer's gate (entropies, sequence-wise utilisation, gate weights) to stats (struct router_stats), and puts there

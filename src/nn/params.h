@@ -19,7 +19,7 @@ enum vkm_init {
     P(ATTN_OUT,  "attn_out",     D, D, 0,              NORMAL_RESIDUAL, true) \
     P(MOE_NORM,  "moe_norm",     D, 0, 0,              ONES,            false) \
     P(ROUTER,    "router",       E, D, 0,              ROUTER,          true) \
-    P(ROUTER_BIAS, "router_bias", B, 0, 0,             ZEROS,           false) /* no gradient: moved by loss-free balance */ \
+    P(ROUTER_BIAS, "router_bias", B, 0, 0,             ZEROS,           false) /* moved by loss-free balance alone */ \
     P(W13,       "w13",          E, 2 * F, D,          NORMAL,          true)  /* rows of an expert: W1 (gate), W3 (up) */ \
     P(W2,        "w2",           E, D, F,              NORMAL_RESIDUAL, true) \
     P(SHARED13,  "shared13",     2 * G, D, 0,          NORMAL,          true)  /* the shared expert, as w13 */ \

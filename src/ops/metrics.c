@@ -35,8 +35,8 @@ void vkm_op_gram(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf square, s
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "measure.gram", .form = GEMM_NT, .a = w, .b = w, .c = gram, .m = E, .n = E, .k = D});
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("measure.gram.size", VKM_KERNEL_GRAM, vkm_tiles(vkm_rec_context(rec)).row_wg, args), .groups = {1, 1, 1},
-        .read = {gram}, .write = {square, most}});
+        VKM_DISPATCH("measure.gram.size", VKM_KERNEL_GRAM, vkm_tiles(vkm_rec_context(rec)).row_wg, args),
+        .groups = {1, 1, 1}, .read = {gram}, .write = {square, most}});
 }
 
 void vkm_op_routing_change(struct vkm_rec *rec, struct vkm_buf before, struct vkm_buf idx, struct vkm_buf changed,

@@ -280,8 +280,8 @@ static struct split make_split(const uint16_t *tokens, uint64_t count)
     return split;
 }
 
-/* Multiply and xor-shift, four tokens a time (60 MB of text take less than 0.1 s); the multiplier is that of the 64-bit golden
- * ratio. The order of bytes in memory does not enter. */
+/* Multiply and xor-shift, four tokens a time (60 MB of text take less than 0.1 s); the multiplier is that of the 64-bit
+ * golden ratio. The order of bytes in memory does not enter. */
 static uint64_t hash(uint64_t state, uint64_t word)
 {
     state = (state ^ word) * 0x9E3779B97F4A7C15u;

@@ -107,7 +107,8 @@ static enum vkmoe_status collect(struct vkm_evaluator *e, int slot, struct vkm_l
     memcpy(&loss, result, sizeof loss);
     *sum += loss;
     result += sizeof loss;
-    vkm_layer_sums_add(sums, (const struct router_stats *)result, (const uint32_t *)(result + stats_bytes(e->net)), e->net->B);
+    vkm_layer_sums_add(sums, (const struct router_stats *)result, (const uint32_t *)(result + stats_bytes(e->net)),
+                       e->net->B);
     return VKMOE_OK;
 }
 

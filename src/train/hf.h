@@ -32,8 +32,8 @@ struct vkm_hf_tensor {
     float scale;
 };
 
-/* All of them in the order of the file; together they cover each parameter that the model has once. *out is freed with free().
- * ERROR_MEMORY. */
+/* All of them in the order of the file; together they cover each parameter that the model has once. *out is freed with
+ * free(). ERROR_MEMORY. */
 enum vkmoe_status vkm_hf_tensors(const struct vkmoe_log *log, const struct vkmoe_model_config *config,
                                  struct vkm_hf_tensor **out, size_t *count);
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert(GATE_BINS == VKMOE_GATE_BINS, "the device counts the bins that are reported");
+
 struct layer {
     double entropy, entropy_topk, seu, gram_square, gram_max;
     uint64_t bins[GATE_BINS];

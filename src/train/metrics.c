@@ -150,7 +150,8 @@ static bool measured(const struct vkmoe_layer_metrics *layers, uint32_t count, s
 }
 
 /* Adds "name": [of each layer] to the object. */
-static void add_layers(const struct vkm_metrics *m, json_t *object, const struct vkmoe_layer_metrics *layers, bool validation)
+static void add_layers(const struct vkm_metrics *m, json_t *object, const struct vkmoe_layer_metrics *layers,
+                       bool validation)
 {
     uint32_t count = m->model->layers;
     for (size_t field = 0; field < LAYER_FIELDS; field++) {

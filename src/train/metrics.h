@@ -14,8 +14,8 @@
 
 struct vkm_metrics;
 
-/* Opens dir/metrics.jsonl (with tensorboard: and a new file of events) to append to. log and model outlive it. Lines of steps past last_step, which an interrupted run wrote after its
- * checkpoint, are taken out. ERROR_IO, ERROR_MEMORY. */
+/* Opens dir/metrics.jsonl (with tensorboard: and a new file of events) to append to. Lines of steps past last_step, which an
+ * interrupted run wrote after its checkpoint, are taken out. log and model outlive *out. ERROR_IO, ERROR_MEMORY. */
 enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, const struct vkmoe_model_config *model,
                                    uint64_t last_step, bool tensorboard, struct vkm_metrics **out);
 /* Accepts NULL. */

@@ -2,9 +2,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/rng.h"
+#include "nn/config.h"
 #include "train/evaluator.h"
 #include "train/hf.h"
 #include "train/probe.h"
@@ -18,9 +19,9 @@ struct vkmoe_model {
     struct vkm_net *batch_net;
     struct vkm_evaluator *evaluator;
     struct vkm_layer_sums *sums;
-    uint32_t drop_top;                  /* what evaluator was recorded with */
+    struct vkm_probe *probe;            /* made when PES is asked for */
+    uint32_t drop_top;                  /* what evaluator and probe were recorded with */
     float prune_below;
-    struct vkm_probe *probe;            /* made when PES is first asked for */
     /* Sampling, made when first asked for. */
     struct vkm_arena *upload;
     struct vkm_buf tok;                 /* [T] u32 */
@@ -32,7 +33,7 @@ enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, s
     struct vkmoe_model_config config;
     enum vkmoe_status status;
     *out = NULL;
-    if ((status = vkm_hf_config_read(&ctx->log, dir, &config)))
+    if ((status = vkm_hf_config_read(&ctx->log, dir, &config)) || (status = vkm_config_check_batch(&ctx->log, &config, 1)))
         return status;
     struct vkmoe_model *model = calloc(1, sizeof *model);
     if (!model)
@@ -65,29 +66,41 @@ const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *mo
     return &model->net->config;
 }
 
+/* Sequences of a batch: fewer than EVAL_TOKENS where a tensor would be too large. */
+static uint32_t batch_of(const struct vkmoe_model_config *config)
+{
+    const struct vkmoe_log silent = {0};
+    uint32_t batch = config->seq < EVAL_TOKENS ? EVAL_TOKENS / config->seq : 1;
+    while (batch > 1 && vkm_config_check_batch(&silent, config, batch) != VKMOE_OK)
+        batch /= 2;
+    return batch;
+}
+
 static enum vkmoe_status prepare_network(struct vkmoe_model *model)
 {
-    uint32_t seq = model->net->config.seq, batch = seq < EVAL_TOKENS ? EVAL_TOKENS / seq : 1;
     enum vkmoe_status status;
     if (model->batch_net)
         return VKMOE_OK;
     if (!model->sums && (status = vkm_layer_sums_create(&model->net->ctx->log, &model->net->config, &model->sums)))
         return status;
-    if ((status = vkm_net_create_shared(model->net, batch, &model->batch_net)) || (status = vkm_net_commit(model->batch_net))) {
+    if ((status = vkm_net_create_shared(model->net, batch_of(&model->net->config), &model->batch_net)) ||
+        (status = vkm_net_commit(model->batch_net))) {
         vkm_net_destroy(model->batch_net);
         model->batch_net = NULL;
     }
     return status;
 }
 
-/* The evaluator is recorded for one choice of what is dropped. */
+/* The evaluator and the probe are recorded for one choice of what is dropped. */
 static enum vkmoe_status prepare_evaluator(struct vkmoe_model *model, const struct vkmoe_eval_desc *desc)
 {
     enum vkmoe_status status;
     if (model->evaluator && model->drop_top == desc->drop_top && model->prune_below == desc->prune_below)
         return VKMOE_OK;
     vkm_evaluator_destroy(model->evaluator);
+    vkm_probe_destroy(model->probe);
     model->evaluator = NULL;
+    model->probe = NULL;
     model->drop_top = desc->drop_top;
     model->prune_below = desc->prune_below;
     for (uint32_t layer = 0; layer < model->net->config.layers; layer++) {
@@ -102,7 +115,8 @@ static enum vkmoe_status prepare_evaluator(struct vkmoe_model *model, const stru
     return status;
 }
 
-/* All experts run on the tokens that PES is measured on, whatever is dropped. */
+/* All experts of a layer run on the tokens that PES is measured on, which the layers below passed on without what is
+ * dropped. */
 static enum vkmoe_status measure_pes(struct vkmoe_model *model, const struct vkmoe_data *data, enum vkm_split split,
                                      uint32_t tokens, struct vkmoe_layer_metrics *metrics)
 {
@@ -114,13 +128,6 @@ static enum vkmoe_status measure_pes(struct vkmoe_model *model, const struct vkm
         return status;
     }
     return vkm_probe_pes(model->probe, data, split, tokens, metrics);
-}
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 static enum vkmoe_status check_evaluation(const struct vkmoe_model *model, const struct vkmoe_eval_desc *desc)
@@ -145,10 +152,10 @@ enum vkmoe_status vkmoe_model_evaluate(struct vkmoe_model *model, const struct v
     if ((status = check_evaluation(model, desc)) || (status = prepare_network(model)) ||
         (status = prepare_evaluator(model, desc)))
         return status;
-    double started = seconds();
+    double started = vkm_seconds();
     if ((status = vkm_evaluator_run(model->evaluator, desc->data, split, 0, model->sums, &sum, &out->tokens)))
         return status;
-    out->seconds = seconds() - started;
+    out->seconds = vkm_seconds() - started;
     if (!out->tokens)
         return vkm_fail(&model->net->ctx->log, VKMOE_ERROR_ARGUMENT,
                         "the text is one token long, so nothing can be predicted; give a longer one");

@@ -85,8 +85,8 @@ static void look_for_change(void *user, struct vkm_rec *rec, const struct vkm_ne
 {
     struct vkm_probe *p = user;
     uint64_t bytes = (uint64_t)net->T * net->config.top_k * sizeof(uint32_t);
-    vkm_op_routing_change(rec, vkm_buf_slice(p->before, layer * bytes, bytes), net->layers[layer].gate.idx, p->changed, net->T,
-                          net->config.top_k);
+    vkm_op_routing_change(rec, vkm_buf_slice(p->before, layer * bytes, bytes), net->layers[layer].gate.idx, p->changed,
+                          net->T, net->config.top_k);
     vkm_op_sum(rec, p->changed, vkm_buf_slice(p->change_sum, layer * sizeof(float), sizeof(float)), net->T,
                1 / (float)net->T);
 }

@@ -23,9 +23,8 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
     if (!t)
         return vkm_fail_memory(&ctx->log);
     t->ctx = ctx;
-    t->model = *model;
+    t->model = vkm_config_model(*model, train);
     t->train = vkm_config_defaults(*train);
-    t->model.router_bias |= t->train.balance.lossfree > 0;
     if ((status = vkm_net_create(ctx, &t->model, train->batch, true, &t->net)) ||
         (status = vkm_evaluator_create(t->net, &t->evaluator)) || (status = vkm_probe_create(t->net, &t->probe)) ||
         (status = vkm_layer_sums_create(&ctx->log, model, &t->sums)) ||

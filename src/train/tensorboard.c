@@ -157,7 +157,8 @@ enum vkmoe_status vkm_tensorboard_scalar(struct vkm_tensorboard *tb, const char 
     float single = (float)value;
     uint32_t bits;
     if (length > MAX_TAG)
-        return vkm_fail(tb->log, VKMOE_ERROR_ARGUMENT, "tag \"%s\" has more than %d bytes; choose a shorter one", tag, MAX_TAG);
+        return vkm_fail(tb->log, VKMOE_ERROR_ARGUMENT, "tag \"%s\" has more than %d bytes; choose a shorter one", tag,
+                        MAX_TAG);
     memcpy(&bits, &single, sizeof bits);
     put_bytes(&point, 1, tag, length);
     put_key(&point, 2, FIXED32);

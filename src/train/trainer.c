@@ -6,19 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "nn/config.h"
 #include "train/schedule.h"
 #include "train/weights.h"
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- creation -------------------------------------------------------------------------------------------------- */
 
@@ -34,8 +27,8 @@ static enum vkmoe_status refuse_existing_run(const struct vkmoe_log *log, const 
         free(path);
         if (there)
             return vkm_fail(log, VKMOE_ERROR_ARGUMENT,
-                            "%s already holds a run (%s); go on with it by --resume %s, or choose another --out", dir, files[i],
-                            dir);
+                            "%s already holds a run (%s); go on with it by --resume %s, or choose another --out", dir,
+                            files[i], dir);
     }
     return VKMOE_OK;
 }
@@ -49,8 +42,8 @@ static enum vkmoe_status check_memory(const struct vkmoe_log *log, const struct 
     const char *what = e.param_bytes > e.available_bytes / 2 ? "--layers, --experts, --d-expert or --d-model"
                                                              : "--batch or --seq";
     return vkm_fail(log, VKMOE_ERROR_DEVICE_MEMORY,
-                    "the model needs %.2f GiB (parameters and optimizer %.2f, activations %.2f) and the device has %.2f free; "
-                    "use a smaller %s", (double)e.total_bytes / gib, (double)e.param_bytes / gib,
+                    "the model needs %.2f GiB (parameters and optimizer %.2f, activations %.2f) and the device has %.2f "
+                    "free; use a smaller %s", (double)e.total_bytes / gib, (double)e.param_bytes / gib,
                     (double)e.activation_bytes / gib, (double)e.available_bytes / gib, what);
 }
 
@@ -77,7 +70,8 @@ static void note_origin(struct vkmoe_trainer *t, const char *resume_dir)
     char device[VKM_DEVICE_TEXT];
     snprintf(device, sizeof device, "%.240s (%.240s)", info->name, info->driver);
     if (resume_dir && data != t->state.data)
-        vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s was trained on another text so far; its curves mix the two", resume_dir);
+        vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s was trained on another text so far; its curves mix the two",
+                resume_dir);
     if (resume_dir && strcmp(device, t->state.device) != 0)
         vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s ran on %s so far, now on %s: not the same bits as without the change",
                 resume_dir, t->state.device, device);
@@ -139,7 +133,7 @@ static uint64_t step_tokens(const struct vkmoe_trainer *t)
 /* Averages the time of a step, not its inverse: two steps collected at once must not count as infinitely fast. */
 static void measure_rate(struct vkmoe_trainer *t)
 {
-    double now = seconds();
+    double now = vkm_seconds();
     if (t->rate_time > 0 && now > t->rate_time) {
         double period = now - t->rate_time;
         t->period = t->period > 0 ? 0.9 * t->period + 0.1 * period : period;
@@ -246,8 +240,8 @@ enum vkmoe_status vkmoe_trainer_finish(struct vkmoe_trainer *t, struct vkmoe_ste
 /* Whether a validation now measures PES. */
 static bool pes_is_due(const struct vkmoe_trainer *t)
 {
-    uint64_t step = t->state.step;
-    return t->train.pes_tokens && (t->train.pes_every == 0 || step >= t->train.steps || step - t->pes_step >= t->train.pes_every);
+    uint64_t step = t->state.step, every = t->train.pes_every;
+    return t->train.pes_tokens && (every == 0 || step >= t->train.steps || step / every > t->pes_step / every);
 }
 
 enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *t, uint64_t max_tokens, struct vkmoe_validation *out)

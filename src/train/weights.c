@@ -2,7 +2,9 @@
 
 static struct vkm_buf part_of(const struct vkm_param *param, enum vkm_checkpoint_part part, uint64_t first, uint64_t count)
 {
-    struct vkm_buf all = part == VKM_PART_WEIGHT ? param->weight : part == VKM_PART_MOMENT1 ? param->moment1 : param->moment2;
+    struct vkm_buf all = part == VKM_PART_WEIGHT    ? param->weight
+                         : part == VKM_PART_MOMENT1 ? param->moment1
+                                                    : param->moment2;
     return vkm_buf_slice(all, first * sizeof(float), count * sizeof(float));
 }
 
