@@ -167,11 +167,16 @@ Test(cli, help_names_every_flag)
         snprintf(line, sizeof line, "\n  %s ", flags[i]);
         const char *found = strstr(help.out, line);
         cr_assert(found, "%s is not in the help", flags[i]);
-        const char *newline = strchr(found + 1, '\n');
-        cr_expect(newline && newline[-1] == ']', "%s shows no default", flags[i]);
+        const char *next = strstr(found + 1, "\n  --");
+        cr_expect(next && next[-1] == ']', "%s shows no default", flags[i]);
     }
+    for (const char *line = help.out, *end; (end = strchr(line, '\n')); line = end + 1)
+        cr_expect_leq(end - line, 100, "too wide: %.*s", (int)(end - line), line);
     cli_result_free(&help);
     cli_result_free(&flag);
+    struct cli_result of_help = cli_run("help help");
+    cr_expect(of_help.status == 0 && strstr(of_help.out, "  train "), "%s", of_help.err);
+    cli_result_free(&of_help);
     struct cli_result version = cli_run("--version");
     cr_expect_eq(version.status, 0);
     cr_expect_eq(strncmp(version.out, "vkmoe ", 6), 0);

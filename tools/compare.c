@@ -246,8 +246,8 @@ end:
 static void print_details(void)
 {
     training_print_presets(false);
-    puts("\nEach run is in DIR/METHOD-SEED; what is finished is not done again. Ctrl-C finishes the step, writes the\n"
-         "checkpoint and says how to go on; a second one stops at once.");
+    puts("\nEach run is in DIR/METHOD-SEED; what is finished is not done again. Ctrl-C finishes the step, writes\n"
+         "the checkpoint and says how to go on; a second one stops at once.");
 }
 
 const struct command command_compare = {
