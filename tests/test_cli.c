@@ -71,6 +71,7 @@ static const struct bad_input bad_inputs[] = {
     { "train --data text.txt --out out --quiet=yes", 2, "--quiet", false },
     { "train --data text.txt --out out --seed", 2, "--seed", false },
     { "train --data text.txt", 2, "--out", false },
+    { "train --data text.txt --out=", 2, "--out", false },
     { "train --out out", 2, "--data", false },
     { "train --data text.txt --resume run --lr 1", 2, "--lr", false },
     { "generate --prompt x", 2, "--model", false },
@@ -84,6 +85,7 @@ static const struct bad_input bad_inputs[] = {
     { "eval --model run --data text.txt --pes-tokens 9", 2, "--metrics", false },
     { "compare --data text.txt --out out", 2, "--methods", false },
     { "compare --data text.txt --methods none", 2, "--out", false },
+    { "compare --data text.txt --methods none --out=", 2, "--out", false },
     { "compare --methods none --out out", 2, "--data", false },
     { "compare --data text.txt --out out --methods none,best", 2, "best", false },
     { "compare --data text.txt --out out --methods none,,lbl", 2, "none", false },
@@ -217,7 +219,7 @@ Test(cli, train_eval_generate, .timeout = 300)
     cr_expect_str_eq(train.err, "");
     cr_expect(!strpbrk(train.out, "\r\033"), "not a terminal, but a live line:\n%s", train.out);
     static const char *const parts[] = { "device ", "parameters ", "memory ", "step 10/40", "step 30/40", "before ",
-                                         "after ", "layer 0", "generate --model run" };
+                                         "after ", "experts  ", "routers  ", "layer 0", "generate --model run" };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         cr_expect(strstr(train.out, parts[i]), "no '%s' in:\n%s", parts[i], train.out);
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)

@@ -53,6 +53,9 @@ int close_context(struct vkmoe_context *ctx, int status);
 /* Prints text to stdout so that a shell reads it as one word. */
 void print_quoted(const char *text);
 
+/* Sorts the values; NAN where there are none. */
+double median(double *values, size_t count);
+
 /* text is a buffer that is returned. Bytes in the largest binary unit that leaves a number of at least 1. */
 const char *format_bytes(char text[16], uint64_t bytes);
 /* 1234567 as "1.23M". */

@@ -83,7 +83,7 @@ static enum options_result read_options(const struct command *command, int argc,
         o->training.train.steps = steps;
         return OPTIONS_OK;
     }
-    if (!o->out) {
+    if (!o->out || !*o->out) {
         message("nowhere to write the model; give --out DIR");
         return OPTIONS_BAD;
     }
