@@ -71,6 +71,7 @@ static const struct bad_input bad_inputs[] = {
     { "train --data text.txt --out out --quiet=yes", 2, "--quiet", false },
     { "train --data text.txt --out out --seed", 2, "--seed", false },
     { "train --data text.txt", 2, "--out", false },
+    { "train --data text.txt --out=", 2, "--out", false },
     { "train --out out", 2, "--data", false },
     { "train --data text.txt --resume run --lr 1", 2, "--lr", false },
     { "generate --prompt x", 2, "--model", false },
@@ -84,6 +85,7 @@ static const struct bad_input bad_inputs[] = {
     { "eval --model run --data text.txt --pes-tokens 9", 2, "--metrics", false },
     { "compare --data text.txt --out out", 2, "--methods", false },
     { "compare --data text.txt --methods none", 2, "--out", false },
+    { "compare --data text.txt --methods none --out=", 2, "--out", false },
     { "compare --methods none --out out", 2, "--data", false },
     { "compare --data text.txt --out out --methods none,best", 2, "best", false },
     { "compare --data text.txt --out out --methods none,,lbl", 2, "none", false },
@@ -167,11 +169,16 @@ Test(cli, help_names_every_flag)
         snprintf(line, sizeof line, "\n  %s ", flags[i]);
         const char *found = strstr(help.out, line);
         cr_assert(found, "%s is not in the help", flags[i]);
-        const char *newline = strchr(found + 1, '\n');
-        cr_expect(newline && newline[-1] == ']', "%s shows no default", flags[i]);
+        const char *next = strstr(found + 1, "\n  --");
+        cr_expect(next && next[-1] == ']', "%s shows no default", flags[i]);
     }
+    for (const char *line = help.out, *end; (end = strchr(line, '\n')); line = end + 1)
+        cr_expect_leq(end - line, 100, "too wide: %.*s", (int)(end - line), line);
     cli_result_free(&help);
     cli_result_free(&flag);
+    struct cli_result of_help = cli_run("help help");
+    cr_expect(of_help.status == 0 && strstr(of_help.out, "  train "), "%s", of_help.err);
+    cli_result_free(&of_help);
     struct cli_result version = cli_run("--version");
     cr_expect_eq(version.status, 0);
     cr_expect_eq(strncmp(version.out, "vkmoe ", 6), 0);
@@ -212,7 +219,7 @@ Test(cli, train_eval_generate, .timeout = 300)
     cr_expect_str_eq(train.err, "");
     cr_expect(!strpbrk(train.out, "\r\033"), "not a terminal, but a live line:\n%s", train.out);
     static const char *const parts[] = { "device ", "parameters ", "memory ", "step 10/40", "step 30/40", "before ",
-                                         "after ", "layer 0", "generate --model run" };
+                                         "after ", "experts  ", "routers  ", "layer 0", "generate --model run" };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         cr_expect(strstr(train.out, parts[i]), "no '%s' in:\n%s", parts[i], train.out);
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)

@@ -181,6 +181,7 @@ Test(compare, finished_runs_are_kept)
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         cr_expect(strstr(out, parts[i]), "no '%s' in:\n%s", parts[i], out);
     cr_expect(!strpbrk(out, "\r\033"), "not a terminal, but a live line:\n%s", out);
+    cr_expect(strstr(out, "report  cmp/report.html"), "%s", out);
     free(out);
     cr_expect(file_exists("cmp/report.html") && file_exists("cmp/report.json"));
     for (size_t i = 0; i < RUNS; i++) {
@@ -225,7 +226,9 @@ Test(compare, dense_and_unfinished_directories)
     cr_expect(line_count(foreign.err) == 1 && strstr(foreign.err, "cmp/dense-7"), "%s", foreign.err);
     cli_result_free(&foreign);
     cr_assert(remove("cmp/dense-7") == 0);
-    free(must("compare --data text.txt --out cmp --methods dense --seed 8 --steps 3 --quiet " SMALL));
+    char *quiet = must("compare --data text.txt --out cmp --methods dense --seed 8 --steps 3 --quiet " SMALL);
+    cr_expect_str_eq(quiet, "");
+    free(quiet);
     /* A run that was killed before its first checkpoint begins anew; what it did not write stays. */
     cr_assert(mkdir("cmp/dense-7", 0700) == 0);
     file_write("cmp/dense-7/metrics.jsonl", "half a li", 9);

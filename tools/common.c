@@ -1,6 +1,7 @@
 #include "common.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +110,20 @@ void print_quoted(const char *text)
     for (; *text; text++)
         fputs(*text == '\'' ? "'\\''" : (const char[]){ *text, 0 }, stdout);
     putchar('\'');
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median(double *values, size_t count)
+{
+    if (count == 0)
+        return NAN;
+    qsort(values, count, sizeof *values, ascending);
+    return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
 }
 
 const char *format_bytes(char text[16], uint64_t bytes)

@@ -23,9 +23,9 @@ struct common_options {
       .otherwise = "$VKMOE_DEVICE, else the first usable",                                                             \
       .help = "index, part of the name, or UUID: see 'vkmoe devices'" },                                               \
     { .name = "profile", .type = OPTION_TEXT, .offset = offsetof(values, common.profile), .value = "FILE",             \
-      .otherwise = "none", .help = "write a Chrome/Perfetto trace of the device's work; slows it down" },              \
+      .otherwise = "none", .help = "write a Chrome/Perfetto trace of the device's work, which slows it" },              \
     { .name = "validate", .type = OPTION_SWITCH, .offset = offsetof(values, common.validate), .otherwise = "off",      \
-      .help = "turn on the Vulkan validation layers; a message from them is a failure" },                              \
+      .help = "turn on the Vulkan validation layers; what they say is a failure" },                              \
     { .name = "verbose", .type = OPTION_SWITCH, .offset = offsetof(values, common.verbose), .otherwise = "off",        \
       .help = "print what the library has to tell, too" }
 
@@ -52,6 +52,9 @@ int close_context(struct vkmoe_context *ctx, int status);
 
 /* Prints text to stdout so that a shell reads it as one word. */
 void print_quoted(const char *text);
+
+/* Sorts the values; NAN where there are none. */
+double median(double *values, size_t count);
 
 /* text is a buffer that is returned. Bytes in the largest binary unit that leaves a number of at least 1. */
 const char *format_bytes(char text[16], uint64_t bytes);

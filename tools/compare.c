@@ -106,7 +106,7 @@ static enum options_result read_options(const struct command *command, int argc,
         return result;
     if (!o->methods)
         message("compare what? Give --methods, as in --methods none,lbl,simbal");
-    else if (!o->out)
+    else if (!o->out || !*o->out)
         message("nowhere to write the runs; give --out DIR");
     else if (!(*list = strdup(o->methods)))
         message("out of memory");
@@ -142,6 +142,14 @@ static bool write_report(const struct contest *c)
     const bool written = report_write(dirs, count, c->out) == EXIT_OK;
     free(dirs);
     return written;
+}
+
+static void print_report(const struct contest *c)
+{
+    char *page = path_in(c->out, REPORT_PAGE);
+    if (page)
+        printf("\nreport  %s\n", page);
+    free(page);
 }
 
 /* Seed by seed, so that what is there at any time can be compared. */
@@ -199,7 +207,11 @@ static int compare(struct contest *c, int argc, char **argv)
     }
     if (status != EXIT_OK)
         return status;
-    return contest_print_summary(c) && write_report(c) ? EXIT_OK : EXIT_FAILED;
+    if (!contest_print_summary(c) || !write_report(c))
+        return EXIT_FAILED;
+    if (!c->quiet)
+        print_report(c);
+    return EXIT_OK;
 }
 
 static int run(const struct command *command, int argc, char **argv)
@@ -246,8 +258,8 @@ end:
 static void print_details(void)
 {
     training_print_presets(false);
-    puts("\nEach run is in DIR/METHOD-SEED; what is finished is not done again. Ctrl-C finishes the step, writes the\n"
-         "checkpoint and says how to go on; a second one stops at once.");
+    puts("\nEach run is in DIR/METHOD-SEED; what is finished is not done again. Ctrl-C finishes the step, writes\n"
+         "the checkpoint and says how to go on; a second one stops at once.");
 }
 
 const struct command command_compare = {

@@ -14,14 +14,16 @@
 
 enum { CELL = 32 };
 
+/* Of the column of methods; longer names are cut. */
 static int name_width(const struct contest *c)
 {
+    enum { MOST = 100 };
     size_t width = 6;
     for (size_t i = 0; i < c->count; i++) {
         const size_t length = strlen(c->methods[i].text);
         width = length > width ? length : width;
     }
-    return (int)width;
+    return width < MOST ? (int)width : MOST;
 }
 
 void contest_print_head(const struct contest *c)
@@ -43,7 +45,7 @@ static const char *cell(char text[CELL], const char *format, double value)
 
 static void format_row(char line[256], const struct contest *c, uint32_t seed, size_t method, const char *const cells[6])
 {
-    const int width = name_width(c) < 100 ? name_width(c) : 100;
+    const int width = name_width(c);
     snprintf(line, 256, "%-*.*s%6" PRIu64 "%16s%9s%12s%11s%6s  %s", width, width, c->methods[method].text,
              c->first_seed + seed, cells[0], cells[1], cells[2], cells[3], cells[4], cells[5]);
 }
@@ -162,7 +164,7 @@ bool contest_print_summary(const struct contest *c)
         }
         if (!fine)
             break;
-        printf("%-*s", name_width(c), c->methods[m].text);
+        printf("%-*.*s", name_width(c), name_width(c), c->methods[m].text);
         for (int f = 0; f < FIGURES; f++)
             print_spread(values + (size_t)f * c->seeds, c->seeds, columns[f].width, columns[f].digits);
         printf("  %.3f of none's\n", c->methods[m].step_ratio);

@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
@@ -39,18 +38,6 @@ static enum vkmoe_status time_method(const struct contest *c, const struct conte
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, ascending);
-    return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
-}
-
 /* Seconds to spend on it: a small share of what is to be done. */
 static double budget(const struct contest *c, double times[ROUNDS][TIMED_MOST])
 {
@@ -65,11 +52,11 @@ static void keep(struct contest *c, double times[ROUNDS][TIMED_MOST], size_t cou
     double values[ROUNDS];
     for (int r = 0; r < rounds; r++)
         values[r] = times[r][none];
-    const double base = median(values, rounds);
+    const double base = median(values, (size_t)rounds);
     for (size_t i = 0; i < count; i++) {
         for (int r = 0; r < rounds; r++)
             values[r] = times[r][i] / times[r][none];
-        c->methods[i].step_ratio = median(values, rounds);
+        c->methods[i].step_ratio = median(values, (size_t)rounds);
         c->methods[i].step_seconds = base * c->methods[i].step_ratio;
     }
 }

@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "common.h"
+#include "json.h"
 
 struct devices_options {
     bool json, verbose;
@@ -67,10 +68,9 @@ static bool print_json(const struct vkmoe_device_info *devices, size_t count)
             list = NULL;
         }
     }
-    const bool written = list && json_dumpf(list, stdout, JSON_INDENT(2)) == 0;
+    const bool printed = json_print(list);
     json_decref(list);
-    putchar('\n');
-    return written;
+    return printed;
 }
 
 static const struct option_spec options[] = {
@@ -97,7 +97,6 @@ static int run(const struct command *command, int argc, char **argv)
     } else if (!o.json) {
         print_table(devices, count);
     } else if (!print_json(devices, count)) {
-        message("the list could not be written as JSON");
         status = EXIT_FAILED;
     }
     vkmoe_devices_free(devices);

@@ -62,15 +62,12 @@ static bool read_thresholds(const char *text, double thresholds[PRUNE_MOST], siz
     }
 }
 
-static bool write_json(const struct evaluation *evaluation)
+static bool print_json(const struct evaluation *evaluation)
 {
     json_t *object = evaluation_json(evaluation);
-    const bool written = object && json_dumpf(object, stdout, JSON_FORMAT) == 0;
+    const bool printed = json_print(object);
     json_decref(object);
-    putchar('\n');
-    if (!written)
-        message("the result could not be written as JSON");
-    return written;
+    return printed;
 }
 
 /* Whether as many experts can be passed over. */
@@ -139,7 +136,7 @@ static int run(const struct command *command, int argc, char **argv)
     status = EXIT_OK;
     if (!o.json)
         evaluation_print(&evaluation);
-    else if (!write_json(&evaluation))
+    else if (!print_json(&evaluation))
         status = EXIT_FAILED;
 end:
     evaluation_free(&evaluation);

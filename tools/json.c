@@ -1,6 +1,7 @@
 #include "json.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,13 +19,29 @@ double json_member(const json_t *object, const char *key)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-bool json_save(const char *dir, const char *name, const json_t *root)
+static char *dump(const json_t *root)
 {
     char *text = root ? json_dumps(root, JSON_FORMAT) : NULL;
-    if (!text) {
+    if (!text)
         message("out of memory");
+    return text;
+}
+
+bool json_print(const json_t *root)
+{
+    char *text = dump(root);
+    if (!text)
         return false;
-    }
+    puts(text);
+    free(text);
+    return true;
+}
+
+bool json_save(const char *dir, const char *name, const json_t *root)
+{
+    char *text = dump(root);
+    if (!text)
+        return false;
     const bool saved = outputs_write(dir, &(struct output){
         .name = name, .parts = { { text, strlen(text) }, { "\n", 1 } } }, 1);
     free(text);

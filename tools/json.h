@@ -14,6 +14,9 @@ json_t *json_number(double value);
 /* A member's value, or NAN where it is not there or null. */
 double json_member(const json_t *object, const char *key);
 
+/* Prints root to stdout. A write that fails is for main to see. false after a message: root is NULL, or no memory. */
+bool json_print(const json_t *root);
+
 /* Writes root into dir whole or not at all. false after a message. root may be NULL: no memory was left to make it. */
 bool json_save(const char *dir, const char *name, const json_t *root);
 

@@ -2,7 +2,8 @@
 #ifndef VKMOE_TOOLS_LIVE_H
 #define VKMOE_TOOLS_LIVE_H
 
-/* Shows line in the place of the line shown before: at most ten times a second, the rest is dropped. */
+/* Shows line, which is ASCII, in the place of the line shown before, as far as it fits: at most ten times a second, the
+ * rest is dropped. */
 void live_show(const char *line);
 
 /* Takes the line off, if one is shown, so that something else can be printed. */

@@ -66,7 +66,7 @@ static int run(int argc, char **argv)
     }
     const bool asks_help =
         strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
-    if (asks_help && argc == 2) {
+    if (asks_help && (argc == 2 || strcmp(argv[2], "help") == 0)) {
         help();
         return EXIT_OK;
     }

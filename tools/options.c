@@ -297,26 +297,42 @@ bool options_given(const struct command *command, uint64_t given, const char *na
     return spec && (given >> (spec - command->options) & 1);
 }
 
+/* One row of the table of flags: a name too long for its column has a line of its own, and text is broken at spaces. */
+static void help_row(const char *left, const char *text)
+{
+    enum { COLUMN = 29 };
+    int at = printf("  %-*s", COLUMN - 3, left);
+    if (at >= COLUMN)
+        at = printf("\n%*s", COLUMN - 1, "") - 1;
+    while (*text) {
+        const int length = (int)strcspn(text, " ");
+        if (at + 1 + length > HELP_WIDTH)
+            at = printf("\n%*s", COLUMN - 1, "") - 1;
+        at += printf(" %.*s", length, text);
+        text += length;
+        text += strspn(text, " ");
+    }
+    putchar('\n');
+}
+
+static void help_option(const struct option_spec *spec)
+{
+    char left[96], text[256];
+    const char *fallback = spec->initial ? spec->initial : spec->otherwise;
+    snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->value ? " " : "", spec->value ? spec->value : "");
+    snprintf(text, sizeof text, "%s%s%s%s", spec->help, fallback ? " [" : "", fallback ? fallback : "",
+             fallback ? "]" : "");
+    help_row(left, text);
+}
+
 void options_help(const struct command *command)
 {
     printf("usage: vkmoe %s %s\n%s.\n\n", command->name, command->synopsis, command->summary);
     if (command->positional)
-        printf("  %-26s %s\n", command->positional->value, command->positional->help);
-    for (size_t i = 0; i < command->option_count; i++) {
-        const struct option_spec *spec = &command->options[i];
-        char left[96];
-        const int width = snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->value ? " " : "",
-                                   spec->value ? spec->value : "");
-        if (width > 26)
-            printf("  %s\n  %26s %s", left, "", spec->help);
-        else
-            printf("  %-26s %s", left, spec->help);
-        const char *fallback = spec->initial ? spec->initial : spec->otherwise;
-        if (fallback)
-            printf(" [%s]", fallback);
-        putchar('\n');
-    }
-    printf("  %-26s %s\n", "--help", "print this");
+        help_row(command->positional->value, command->positional->help);
+    for (size_t i = 0; i < command->option_count; i++)
+        help_option(&command->options[i]);
+    help_row("--help", "print this");
     if (command->details)
         command->details();
 }

@@ -59,7 +59,8 @@ bool options_given(const struct command *command, uint64_t given, const char *na
  * Returns text; lists give "". */
 const char *option_text(const struct option_spec *spec, const void *values, char text[64]);
 
-/* Writes usage and flags to stdout. */
+/* Writes usage and flags to stdout, in lines of at most HELP_WIDTH. */
+enum { HELP_WIDTH = 100 };
 void options_help(const struct command *command);
 
 void text_list_free(struct text_list *list);

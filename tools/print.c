@@ -138,13 +138,16 @@ static void print_load(const struct progress *p, const struct vkmoe_step_report 
     }
 }
 
+/* What the last validation says of the experts, in words. */
 static void print_routers(const struct router_summary *routers, const struct vkmoe_step_report *report)
 {
-    printf("routers     entropy %.3f of %.3f nats, SEU %.3f, %" PRIu64 " of %" PRIu64 " experts dead", routers->entropy,
-           log((double)report->experts), routers->seu, routers->dead, (uint64_t)report->layers * report->experts);
+    printf("experts     %.1f%% of a layer's serve a sequence, %" PRIu64 " of %" PRIu64 " serve no token at all\n",
+           100.0 * routers->seu, routers->dead, (uint64_t)report->layers * report->experts);
+    printf("routers     entropy %.3f nats; 0: always sure of one expert, %.3f: prefers none\n", routers->entropy,
+           log((double)report->experts));
     if (!isnan(routers->pes))
-        printf(", PES at least %.4f", routers->pes);
-    putchar('\n');
+        printf("similarity  %.4f between experts' outputs (PES) where it is least: layer %" PRIu32 "; 1: all alike\n",
+               routers->pes, routers->pes_layer);
 }
 
 void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir)

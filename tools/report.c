@@ -74,7 +74,7 @@ static bool write_report(const struct run *runs, size_t count, const json_t *com
     if (text)
         written = outputs_write(dir, (const struct output[]){
             { "report.json", { { text, strlen(text) }, { "\n", 1 } } },
-            { "report.html", { { report_page_head, report_page_head_bytes }, { text, strlen(text) },
+            { REPORT_PAGE, { { report_page_head, report_page_head_bytes }, { text, strlen(text) },
                                { report_page_tail, report_page_tail_bytes } } },
         }, 2);
     else if (methods.list)
@@ -126,7 +126,7 @@ static int make_report(const char *const *dirs, size_t count, const char *out_di
     size_t loaded = 0;
     int status = EXIT_FAILED;
     bool absent = false;
-    char *parent = NULL, *compare_path = NULL;
+    char *parent = NULL, *compare_path = NULL, *page = NULL;
     json_t *compare = NULL;
     if (!runs) {
         message("out of memory");
@@ -159,17 +159,19 @@ static int make_report(const char *const *dirs, size_t count, const char *out_di
     }
     if (!out_dir)
         out_dir = parent;
-    if (write_report(runs, loaded, compare, out_dir)) {
-        if (say)
-            printf("%s%sreport.html\n", out_dir, out_dir[strlen(out_dir) - 1] == '/' ? "" : "/");
-        status = EXIT_OK;
-    }
+    if (!write_report(runs, loaded, compare, out_dir))
+        goto end;
+    status = EXIT_OK;
+    page = say ? path_in(out_dir, REPORT_PAGE) : NULL;
+    if (page)
+        puts(page);
 end:
     for (size_t i = 0; i < loaded; i++)
         run_free(&runs[i]);
     free(runs);
     free(parent);
     free(compare_path);
+    free(page);
     json_decref(compare);
     return status;
 }

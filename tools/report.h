@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#define REPORT_PAGE "report.html"
+
 /* Reads the run directories and writes both files into out_dir, which is created where it is not there; NULL: the runs'
  * parent, which then has to hold a compare.json. Returns the exit status, after one line on stderr where it is not 0;
  * stdout gets nothing. */

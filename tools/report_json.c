@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common.h"
 #include "json.h"
 #include "report_series.h"
 
@@ -44,12 +45,6 @@ static double tokens_to_loss(const struct run *run, double loss)
     return NAN;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Seconds of a step by the median of the speeds that the run logged. */
 static double run_step_seconds(const struct run *run)
 {
@@ -58,13 +53,9 @@ static double run_step_seconds(const struct run *run)
     for (size_t i = 0; speeds && i < run->log.count; i++)
         if (run->log.points[i].tokens_per_second > 0.0)
             speeds[n++] = run->log.points[i].tokens_per_second;
-    double median = NAN;
-    if (n > 0) {
-        qsort(speeds, n, sizeof *speeds, by_value);
-        median = n % 2 ? speeds[n / 2] : 0.5 * (speeds[n / 2 - 1] + speeds[n / 2]);
-    }
+    const double speed = speeds ? median(speeds, n) : NAN;
     free(speeds);
-    return (double)run->step_tokens / median;
+    return (double)run->step_tokens / speed;
 }
 
 static const json_t *measured_seconds(const struct context *c)

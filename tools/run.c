@@ -36,16 +36,17 @@ int stop_signal(void)
     return noted;
 }
 
-struct router_summary summarize_routers(const struct vkmoe_layer_metrics *metrics, uint32_t layers)
+static struct router_summary summarize_routers(const struct vkmoe_layer_metrics *metrics, uint32_t layers)
 {
     struct router_summary s = { .pes = NAN };
     for (uint32_t l = 0; l < layers; l++) {
         s.entropy += metrics[l].entropy / layers;
         s.seu += metrics[l].seu / layers;
-        s.gram += metrics[l].gram_mean_square / layers;
-        s.pes_mean += metrics[l].pes / layers;
-        s.pes = fmin(s.pes, metrics[l].pes);
         s.dead += metrics[l].dead;
+        if (isnan(s.pes) || metrics[l].pes < s.pes) {
+            s.pes = metrics[l].pes;
+            s.pes_layer = l;
+        }
     }
     return s;
 }
@@ -61,7 +62,7 @@ static enum vkmoe_status validate(struct vkmoe_trainer *trainer, uint64_t max_to
     p->routers = summarize_routers(found.metrics, found.layers);
     if (isnan(p->routers.pes)) {
         p->routers.pes = before.pes;
-        p->routers.pes_mean = before.pes_mean;
+        p->routers.pes_layer = before.pes_layer;
     }
     return VKMOE_OK;
 }
@@ -71,7 +72,7 @@ enum vkmoe_status run_begin(struct vkmoe_trainer *trainer, bool quiet, struct pr
     const struct vkmoe_model_config *model = vkmoe_trainer_model(trainer);
     *p = (struct progress){ .quiet = quiet, .terminal = isatty(STDOUT_FILENO) == 1,
                             .first_step = vkmoe_trainer_steps(trainer), .steps = vkmoe_trainer_train(trainer)->steps,
-                            .first_loss = NAN, .validation = NAN, .routers = { .pes = NAN, .pes_mean = NAN } };
+                            .first_loss = NAN, .validation = NAN, .routers = { .pes = NAN } };
     p->load = calloc((size_t)model->layers * model->experts, sizeof *p->load);
     enum vkmoe_status status = VKMOE_OK;
     if (p->first_step == 0) {

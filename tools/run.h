@@ -9,11 +9,10 @@
 /* What a validation or evaluation found about the routers, over the layers. NAN where there is nothing to say. */
 struct router_summary {
     double entropy, seu; /* means */
-    double pes, pes_mean; /* least and mean */
-    double gram;         /* mean of the mean squares */
+    double pes;          /* the least */
+    uint32_t pes_layer;  /* where that is */
     uint64_t dead;       /* in all layers */
 };
-struct router_summary summarize_routers(const struct vkmoe_layer_metrics *metrics, uint32_t layers);
 
 /* Where a run stands, as its output shows it. */
 struct progress {

@@ -22,11 +22,12 @@ struct train_options {
 
 static const struct option_spec options[] = {
     FLAG("out", OPTION_TEXT, out, .value = "DIR", .otherwise = "required, unless --resume",
-         .help = "run directory to create: metrics and the model"),
+         .help = "directory to create for metrics and model"),
     FLAG("resume", OPTION_TEXT, resume, .value = "DIR", .otherwise = "none",
-         .help = "go on with a run; its configuration is used, only --steps may change"),
+         .help = "go on with a run as it was configured; only --steps may change"),
     FLAG("balance", OPTION_TEXT, balance, .value = "TEXT", OF_PRESET,
-         .help = "what balances the experts: none, or simbal, lbl, lossfree joined by +, each as it is or =coefficient"),
+         .help = "what balances the experts: none, or simbal, lbl, lossfree joined by +, each with a coefficient or "
+                 "without, as in lossfree+simbal=0.1"),
     FLAG("dense", OPTION_SWITCH, dense, .otherwise = "off",
          .help = "train the dense model of equal active size instead"),
     TRAINING_OPTIONS(struct train_options),
@@ -82,7 +83,7 @@ static enum options_result read_options(const struct command *command, int argc,
         o->training.train.steps = steps;
         return OPTIONS_OK;
     }
-    if (!o->out) {
+    if (!o->out || !*o->out) {
         message("nowhere to write the model; give --out DIR");
         return OPTIONS_BAD;
     }

@@ -81,45 +81,69 @@ static const char *preset_text(const char *name, size_t flag, char text[64])
     return option_text(&preset_flags[flag], &values, text);
 }
 
-static int column_width(size_t flag)
+/* Width of a flag's column in the table of presets; 0: it has none, since its default is another or that of all presets. */
+static int column_width(size_t flag, bool balance)
 {
     size_t width = strlen(preset_flags[flag].name);
-    char text[64];
+    char text[64], first[64];
+    bool differs = false;
+    if (!of_preset(&preset_flags[flag], balance))
+        return 0;
+    preset_text(vkmoe_preset_names()[0], flag, first);
     for (const char *const *name = vkmoe_preset_names(); *name; name++) {
         const size_t length = strlen(preset_text(*name, flag, text));
         width = length > width ? length : width;
+        differs = differs || strcmp(text, first) != 0;
     }
-    return (int)width + 2;
+    return differs ? (int)width + 2 : 0;
+}
+
+/* One line for the head and one for each preset. */
+static void print_preset_columns(size_t first, size_t end, bool balance)
+{
+    const char *const *names = vkmoe_preset_names();
+    char text[64];
+    printf("\n%-8s", "preset");
+    for (size_t i = first; i < end; i++)
+        if (column_width(i, balance) > 0)
+            printf("%*s", column_width(i, balance), preset_flags[i].name);
+    putchar('\n');
+    for (size_t p = 0; names[p]; p++) {
+        printf("%-8s", names[p]);
+        for (size_t i = first; i < end; i++)
+            if (column_width(i, balance) > 0)
+                printf("%*s", column_width(i, balance), preset_text(names[p], i, text));
+        putchar('\n');
+    }
+}
+
+/* What is the same in all of them. */
+static void print_preset_rest(bool balance)
+{
+    int at = printf("\nall   ");
+    for (size_t i = 0; i < PRESET_FLAGS; i++) {
+        char text[64];
+        if (!of_preset(&preset_flags[i], balance) || column_width(i, balance) > 0)
+            continue;
+        preset_text(vkmoe_preset_names()[0], i, text);
+        if (at + 3 + (int)(strlen(preset_flags[i].name) + strlen(text)) > HELP_WIDTH)
+            at = printf("\n%-6s", "") - 1;
+        at += printf("  %s %s", preset_flags[i].name, text);
+    }
+    putchar('\n');
 }
 
 void training_print_presets(bool balance)
 {
-    enum { LINE = 112 };
     puts("\n[preset] stands for:");
     for (size_t first = 0, end; first < PRESET_FLAGS; first = end) {
-        char text[64];
         int width = 8;
-        for (end = first; end < PRESET_FLAGS; end++) {
-            const int column = of_preset(&preset_flags[end], balance) ? column_width(end) : 0;
-            if (width + column > LINE)
-                break;
-            width += column;
-        }
-        if (width == 8)
-            break;
-        printf("\n%-8s", "preset");
-        for (size_t i = first; i < end; i++)
-            if (of_preset(&preset_flags[i], balance))
-                printf("%*s", column_width(i), preset_flags[i].name);
-        putchar('\n');
-        for (const char *const *name = vkmoe_preset_names(); *name; name++) {
-            printf("%-8s", *name);
-            for (size_t i = first; i < end; i++)
-                if (of_preset(&preset_flags[i], balance))
-                    printf("%*s", column_width(i), preset_text(*name, i, text));
-            putchar('\n');
-        }
+        for (end = first; end < PRESET_FLAGS && width + column_width(end, balance) <= HELP_WIDTH; end++)
+            width += column_width(end, balance);
+        if (width > 8)
+            print_preset_columns(first, end, balance);
     }
+    print_preset_rest(balance);
 }
 
 static json_t *text_list_json(const struct text_list *list)

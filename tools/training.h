@@ -46,7 +46,7 @@ struct training_options {
     TRAINING_COUNT(values, "d-expert", model.d_expert, .min = 1,                                                       \
                    .help = "hidden width of an expert, a multiple of 4"),                                              \
     TRAINING_COUNT(values, "d-shared", model.d_shared,                                                                 \
-                   .help = "hidden width of the expert that every token passes through; 0: none"),                     \
+                   .help = "hidden width of the expert for every token; 0: none"),                     \
     TRAINING_FLAG(values, "gate", OPTION_CHOICE, model.gate, .value = "softmax|sigmoid", OF_PRESET,                    \
                   .help = "what makes weights of the router's logits"),                                                \
     TRAINING_FLAG(values, "norm-topk", OPTION_ON_OFF, model.norm_topk, .value = "on|off", OF_PRESET,                   \
@@ -76,11 +76,11 @@ struct training_options {
     TRAINING_FLAG(values, "lbl-gates", OPTION_CHOICE, lbl_gates, .value = "topk|full", OF_PRESET,                      \
                   .help = "gates that lbl takes the mean of: the active experts', or all"),                            \
     TRAINING_COUNT(values, "eval-every", train.eval_every,                                                             \
-                   .help = "steps between validations (on 128 Ki tokens at most); 0: only at the end"),                \
+                   .help = "steps between validations, each on up to 128 Ki tokens; 0: only at the end"),                \
     TRAINING_COUNT(values, "save-every", train.save_every, .help = "steps between checkpoints; 0: only at the end"),   \
     TRAINING_COUNT(values, "log-every", train.log_every, .min = 1, .help = "steps between lines of metrics.jsonl"),    \
     TRAINING_COUNT(values, "pes-tokens", train.pes_tokens,                                                             \
-                   .help = "tokens on which validations measure the experts' similarity; 0: none"),                    \
+                   .help = "tokens to measure the experts' similarity on; 0: none"),                    \
     TRAINING_COUNT(values, "pes-every", train.pes_every, .help = "steps between such measurements; 0: each validation"), \
     TRAINING_FLAG(values, "tensorboard", OPTION_SWITCH, train.tensorboard, .otherwise = "off",                         \
                   .help = "write what TensorBoard reads, too"),                                                        \
