@@ -53,7 +53,7 @@ function lossFigure() {
     el("div", { class: "grid", style: "--cell:440px" }, whole, late));
 }
 
-// Horizontal bars: [{method, value, sd, dots, text}], value null for a row that has only text.
+// Horizontal bars: [{method, value, sd, dots, text, pale}], value null for a row that has only text.
 function bars(rows, options) {
   return responsive(width => {
     const list = rows.filter(r => !state.hidden.has(r.method.index));
@@ -71,14 +71,14 @@ function bars(rows, options) {
       const group = svg("g", { "data-m": r.method.index });
       group.append(svg("text", { class: "name", x: narrow ? 0 : left - 10, y: narrow ? top - 6 : middle + 4, "text-anchor": narrow ? "start" : "end" }, r.method.name));
       if (known(r.value)) {
-        group.append(svg("rect", { x: left, y: top, width: Math.max(0, x(r.value) - left), height: 20, fill: r.method.color, "fill-opacity": .78, rx: 1.5 }));
+        group.append(svg("rect", { x: left, y: top, width: Math.max(0, x(r.value) - left), height: 20, fill: r.method.color, "fill-opacity": r.pale ? .25 : .78, rx: 1.5 }));
         if (known(r.sd))
           group.append(svg("path", { d: `M${x(r.value - r.sd)} ${middle}H${x(r.value + r.sd)}`, stroke: "var(--ink)", "stroke-width": 1.2 }));
         for (const dot of (r.dots || []).filter(known))
           group.append(svg("circle", { cx: x(dot), cy: middle, r: 2.6, fill: "var(--paper)", stroke: "var(--ink)" }));
       }
       group.append(svg("text", narrow ? { class: "halo", x: width - right, y: top - 6, "text-anchor": "end" }
-        : { class: "halo", x: Math.max(left, known(r.value) ? x(Math.max(r.value + (r.sd || 0), ...(r.dots || []).filter(known))) : left) + 9, y: middle + 4 }, r.text));
+        : { x: width - right + 12, y: middle + 4 }, r.text));
       group.addEventListener("pointermove", e => showTip(e.clientX, e.clientY, options.tip, [[r.method.color, r.method.name, r.tip || r.text]]));
       group.addEventListener("pointerleave", hideTip);
       groups.push(group);
@@ -93,16 +93,18 @@ function bars(rows, options) {
 
 function tokensFigure() {
   if (methods.length < 2 || !known(data.baseline.loss)) return null;
+  const several = methods.some(m => m.counted.length > 1);
   const rows = methods.map(m => {
     const t = m.tokens_to_baseline, own = m === baseline;
-    const reached = t.n < t.of ? `, ${t.n} of ${plural(t.of, "seed")}` : "";
-    if (own) return { method: m, value: data.baseline.tokens, text: `${count(data.baseline.tokens)}: all of its training` };
-    if (!t.n) return { method: m, value: null, text: `not reached (${plural(t.of, "seed")})` };
+    if (own) return { method: m, value: data.baseline.tokens, dots: several ? t.runs : [], text: `${count(data.baseline.tokens)}: all of its training` };
+    if (!t.n) return { method: m, value: null, text: t.of > 1 ? `not reached by ${plural(t.of, "seed")}` : "not reached" };
+    if (t.n < t.of) return { method: m, value: t.mean, dots: t.runs, pale: true, text: `${t.n} of ${plural(t.of, "seed")}, at ${count(t.mean)}` };
     const sign = t.saving >= 0 ? `${percent(t.saving)} fewer` : `${percent(-t.saving)} more`;
-    return { method: m, value: t.mean, sd: t.sd, dots: t.runs, text: `${count(t.mean)}, ${sign}${reached}`,
-      tip: `${count(t.mean)}${known(t.sd) ? " ± " + count(t.sd) : ""}${reached}` };
+    return { method: m, value: t.mean, sd: t.sd, dots: several ? t.runs : [], text: `${count(t.mean)}, ${sign}`,
+      tip: `${count(t.mean)}${known(t.sd) ? " ± " + count(t.sd) : ""}` };
   });
-  return figure(`Tokens until the validation loss first reaches ${baseline.name}'s final ${fixed(data.baseline.loss)}; shorter is better, dots are seeds. The paper's headline is this bar for SimBal, ${percent(data.paper.saving)} shorter than LBL's.`,
+  const partly = rows.some(r => r.pale);
+  return figure(`Tokens until the validation loss first reaches ${baseline.name}'s final ${fixed(data.baseline.loss)}; shorter is better.${several ? ` Dots are seeds, of ${baseline.name} those that reach its mean before the end.` : ""}${partly ? " Pale: not all seeds got there, and the bar is of those that did." : ""} The paper's headline is this bar for SimBal, ${percent(data.paper.saving)} shorter than LBL's.`,
     bars(rows, { label: "Tokens to the baseline's final loss.", xLabel: "tokens", reference: data.baseline.tokens, tip: "tokens to the baseline's final loss" }));
 }
 
@@ -149,8 +151,8 @@ function heatStrip(run, layer, sorted) {
 function loadFigure() {
   const usable = routed.filter(m => m.runs.some(i => runs[i].load));
   if (!usable.length) return null;
-  const second = usable.length > 1 ? usable.find(m => m === baseline && m !== usable[0]) || usable[1] : null;
-  const choice = { sides: second ? [usable[0], second] : [usable[0]], seed: 0, sorted: true };
+  const first = usable.find(m => m.base === "simbal") || usable[0], others = usable.filter(m => m !== first);
+  const choice = { sides: [first, others.find(m => m === baseline) || others[0]].filter(Boolean), seed: 0, sorted: true };
   const panels = el("div", { class: "grid", style: "--cell:300px" });
   const draw = () => panels.replaceChildren(...choice.sides.map(m => {
     const mine = m.runs.map(i => runs[i]).filter(r => r.load), run = mine[Math.min(choice.seed, mine.length - 1)];
@@ -173,7 +175,7 @@ function loadFigure() {
     el("span", { class: "scale" }, "¼", el("i", { style: "background:linear-gradient(90deg,var(--cold),var(--even),var(--warm))" }), "4× an even share", el("b", {}), "no token"));
   draw();
   drawings.push(draw);
-  return figure("Each row of a strip is an expert: blue ones serve less than an even share, orange ones more, black ones nothing any more. The fewer colours, the better the balance.", controls, panels);
+  return figure("Each row of a strip is an expert: blue ones serve less than an even share, orange ones more, black ones nothing at that time. The fewer colours, the better the balance.", controls, panels);
 }
 
 // Points with whiskers for each layer: sd over seeds, or a single run's standard error over tokens.
@@ -226,7 +228,7 @@ function gramFigure() {
   const series = curves(routed, "gram_mean_square").map(s => ({ ...s, y: s.y.map((y, i) => y > 0 && s.x[i] > 0 ? y : null) })).map(dense).filter(s => s.y.length);
   if (!series.length) return null;
   const theirs = data.paper.rows.find(r => r.metric === "gram_mean_square");
-  return figure(`How far the router's rows are from orthonormal: mean square entry of WWᵀ − I, mean over layers. SimBal should hold it powers of ten below ${methods.length > 1 ? "the rest" : "the upper line"}.`,
+  return figure(`How far the router's rows are from orthonormal: mean square entry of WWᵀ − I, mean over layers. SimBal, alone or with another method, should hold it powers of ten below ${methods.length > 1 ? "the rest" : "the upper line"}.`,
     linePlot(series, { xLabel: "tokens", xFormat: short, yLog: true, names: true, height: 280, title: tokensText,
       references: [{ value: theirs.lbl, text: "paper, LBL", end: false }, { value: theirs.simbal, text: "paper, SimBal", end: false }],
       label: `Gram distance over tokens, logarithmic. At the end: ${endsOf(series)}.` }));
@@ -241,7 +243,8 @@ function pruneFigure() {
   const perplexity = cutSeries("prune", "below", "perplexity"), active = cutSeries("prune", "below", "active_experts");
   if (!perplexity.length) return null;
   const options = { xLabel: "threshold τ", xTicks: [...new Set(perplexity.flatMap(s => s.x))], xFormat: String, markers: true, height: 250, title: x => `gate weights below ${x} dropped` };
-  return figure("Experts whose gate weight is below τ are not computed. A router with clear preferences gives up experts (right) for little perplexity (left).",
+  const theirs = data.paper.prune, whole = theirs[0], last = theirs[theirs.length - 1];
+  return figure(`Experts whose gate weight is below τ are not computed. A router with clear preferences gives up experts (right) for little perplexity (left). In the paper (MoE-L), τ = ${last.below} raised LBL's from ${fixed(whole.lbl)} to ${fixed(last.lbl)} and SimBal's from ${fixed(whole.simbal)} to ${fixed(last.simbal)}.`,
     el("div", { class: "grid", style: "--cell:440px" },
       titled("Perplexity", "", linePlot(perplexity, { ...options, names: true, label: `Perplexity over the pruning threshold. At the largest: ${endsOf(perplexity)}.` })),
       active.length ? titled("Active experts", "per token and layer", linePlot(active, { ...options, zero: true, names: true, label: `Active experts over the pruning threshold. At the largest: ${endsOf(active)}.` })) : null));
@@ -266,13 +269,16 @@ function gateFigure() {
       const y = Array.from({ length: 16 }, (_, g) => { const v = rows.map(r => r[g]).filter(known); return v.length ? v.reduce((a, b) => a + b, 0) / v.length : null; });
       return { method: m, x: y.map((_, i) => bin(i)), y };
     });
-    box.replaceChildren(linePlot(series, { xLabel: "weight of an active expert", xFormat: x => String(x), zero: true, markers: true, names: true, height: 260,
+    box.replaceChildren(linePlot(series, { xLabel: "weight of an active expert", xFormat: x => String(x), zero: true, markers: true, height: 260,
       yFormat: y => percent(y), title: x => `weights from ${(x - 1 / 32).toFixed(2)} to ${(x + 1 / 32).toFixed(2)}`,
       label: "Distribution of the gate weights of active experts, in sixteen bins." }));
   };
   const select = el("select", { "aria-label": "layer" }, el("option", { value: -1 }, "all layers"), ...Array.from({ length: layers }, (_, l) => el("option", { value: l }, `layer ${l}`)));
   select.addEventListener("change", () => draw(Number(select.value)));
   draw(-1);
-  return figure("Shares of the active experts' weights. Mass near 0 and 1 is a router that decides; mass near 1/K one that hardly prefers any.",
+  const divided = list.every(m => runs[m.runs[0]].model.norm_topk), softmax = list.every(m => runs[m.runs[0]].model.gate === "softmax");
+  const reading = divided ? " Mass near 0 and 1 is a router that decides; mass near 1/K one that hardly prefers any."
+    : softmax ? " Mass near 1 is a router that decides; mass near 1/E, for E experts, one that hardly prefers any." : "";
+  return figure(`Shares of the active experts' weights${divided ? ", which add up to 1" : ""}.${reading}`,
     el("div", { class: "controls" }, el("label", {}, "of", select)), box);
 }

@@ -14,9 +14,11 @@ function heading() {
 }
 
 function lede() {
-  const devices = [...new Set(runs.map(r => r.device).filter(Boolean))], p = data.paper;
+  const devices = [...new Set(runs.map(r => r.device).filter(Boolean).map(d => d.split(" (")[0]))], p = data.paper;
   const where = devices.length === 0 ? "" : devices.length <= 2 ? ` on ${listed(devices)}` : ` on ${devices.length} devices`;
-  return `${methods.length > 1 ? `${listed(methods.map(m => m.name))} are compared` : runs.length > 1 ? "These runs have" : "This run has"}${methods.length > 1 ? " at" : ""} ${range(data.scale.parameters, x => count(x))} parameters and ` +
+  const sizes = kind => range(extent(runs.filter(r => methods[r.method].dense === kind).map(r => r.parameters)), count);
+  const size = `${sizes(!routed.length)} parameters${routed.length && routed.length < methods.length ? ` (the dense model: ${sizes(true)})` : ""}`;
+  return `${methods.length > 1 ? `${listed(methods.map(m => m.name))} are compared` : runs.length > 1 ? "These runs have" : "This run has"}${methods.length > 1 ? " at" : ""} ${size} and ` +
     `${runs.length > 1 ? "up to " : ""}${count(data.scale.tokens)} tokens${where}. The paper (arXiv ${p.arxiv}) trained ${range(p.parameters, x => count(x))} parameters on ${range(p.tokens, x => count(x))} tokens: ` +
     `${runs.length > 1 ? "these are" : "this is"} ${scaleText()}, and ${runs.length > 1 ? "show what the methods do" : "shows what the method does"} at this scale, not at theirs.`;
 }
@@ -42,9 +44,8 @@ function brief() {
   }
   const items = [], t = simbal.tokens_to_baseline, a = simbal.summary, b = lbl.summary;
   if (known(b.loss.mean))
-    items.push(t.n ? item(`tokens SimBal takes to LBL's final loss`, t.saving >= 0 ? `${percent(t.saving)} fewer` : `${percent(-t.saving)} more`,
-      `paper: ${percent(data.paper.saving)} fewer${t.n < t.of ? `; ${t.n} of ${plural(t.of, "seed")} got there` : ""}`)
-      : item("SimBal against LBL's final loss", "not reached", `by ${plural(t.of, "seed")}; paper: ${percent(data.paper.saving)} fewer tokens`));
+    items.push(t.n === t.of ? item("tokens to LBL's final loss, SimBal", t.saving >= 0 ? `${percent(t.saving)} fewer` : `${percent(-t.saving)} more`, `paper: ${percent(data.paper.saving)} fewer`)
+      : item("LBL's final loss reached, SimBal", `${t.n} of ${plural(t.of, "seed")}`, `paper: with ${percent(data.paper.saving)} fewer tokens`));
   if (known(a.perplexity.mean) && known(b.perplexity.mean))
     items.push(item("perplexity, SimBal", plain(a.perplexity), `LBL ${plain(b.perplexity)}`));
   if (known(a.pes_min.mean) && known(b.pes_min.mean))

@@ -121,11 +121,14 @@ const extent = (values, fallback = [0, 1]) => {
   return finite.length ? [Math.min(...finite), Math.max(...finite)] : fallback;
 };
 
+// SimBal is drawn last, over the others.
+const onTop = series => [...series.filter(s => s.method.base !== "simbal"), ...series.filter(s => s.method.base === "simbal")];
+
 // series: [{method, x, y, sd, seeds: [{x, y}]}]. sd and seeds may be missing. Options: xLabel, xFormat, yFormat, yLog, zero,
 // from (least x shown), references: [{value, text}], markers, names (at the lines' ends), height, label, unit, title(x).
 function linePlot(series, options) {
   return responsive(width => {
-    const visible = series.filter(s => !state.hidden.has(s.method.index));
+    const visible = onTop(series.filter(s => !state.hidden.has(s.method.index)));
     const from = options.from !== undefined ? options.from : options.xLog ? Number.MIN_VALUE : -Infinity;
     const within = (s, each) => s.x.flatMap((x, i) => x >= from && known(s.y[i]) ? each(s.y[i], s.sd && known(s.sd[i]) ? s.sd[i] : 0) : []);
     const floor = options.yLog ? v => v > 0 : () => true;
@@ -135,7 +138,7 @@ function linePlot(series, options) {
     if (options.yLog) ys = [Math.max(ys[0], ys[1] * 1e-9), ys[1]];
     const xs = extent(visible.flatMap(s => s.x.filter(x => x >= from)));
     const names = options.names && width > 520;
-    const f = frame(width, options.height || (width > 560 ? 330 : 220), { ...options, xs: xs[0] === xs[1] ? [xs[0] - .5, xs[0] + .5] : xs, ys, right: names ? 128 : 12 });
+    const f = frame(width, options.height || (width > 560 ? 330 : 220), { ...options, xs: xs[0] === xs[1] ? [xs[0] - .5, xs[0] + .5] : xs, ys, right: names ? 142 : 12 });
     const clipId = `clip${Math.random().toString(36).slice(2)}`;
     f.node.append(svg("clipPath", { id: clipId }, svg("rect", { x: f.left, y: 0, width: Math.max(0, f.right - f.left + 3), height: f.bottom })));
     const area = svg("g", { "clip-path": `url(#${clipId})` });
@@ -150,7 +153,7 @@ function linePlot(series, options) {
       if (s.sd && s.sd.some(known)) {
         const usable = s.x.map((x, i) => i).filter(i => known(s.y[i]) && known(s.sd[i]) && !(options.xLog && s.x[i] < from));
         const edge = (list, sign) => list.map(i => `${f.x(s.x[i]).toFixed(1)} ${f.y(s.y[i] + sign * s.sd[i]).toFixed(1)}`);
-        group.append(svg("path", { d: `M${[...edge(usable, 1), ...edge([...usable].reverse(), -1)].join("L")}Z`, fill: s.method.color, "fill-opacity": .14, stroke: "none" }));
+        group.append(svg("path", { d: `M${[...edge(usable, 1), ...edge([...usable].reverse(), -1)].join("L")}Z`, fill: s.method.color, "fill-opacity": visible.length > 3 ? .08 : .14, stroke: "none" }));
       }
       for (const one of s.seeds || [])
         group.append(svg("path", { d: path(one.x.map((x, i) => [f.x(x), known(one.y[i]) && !(options.xLog && x < from) ? f.y(one.y[i]) : NaN])), "stroke-width": .7, "stroke-opacity": .45 }));
@@ -175,7 +178,7 @@ function placeNames(f, ends) {
   const over = ends.length ? ends[ends.length - 1].y - f.bottom : 0;
   if (over > 0) for (let i = ends.length - 1, limit = f.bottom; i >= 0; i--, limit -= 15) ends[i].y = Math.min(ends[i].y, limit);
   for (const { s, y, at } of ends) {
-    const name = s.method.name.length > 17 ? s.method.name.slice(0, 16) + "…" : s.method.name;
+    const name = s.method.name.length > 18 ? s.method.name.slice(0, 17) + "…" : s.method.name;
     f.node.append(svg("path", { d: `M${at[0] + 2} ${at[1]}L${f.right + 10} ${y}`, stroke: s.method.color, "stroke-width": .7, fill: "none", "data-m": s.method.index }),
       svg("text", { x: f.right + 14, y: y + 4, style: `fill:${s.method.color};font-weight:600`, "data-m": s.method.index }, name));
   }

@@ -7,6 +7,8 @@ function table(head, rows, kind) {
     el("thead", {}, el("tr", {}, ...head.map(h => el("th", { scope: "col", class: ["method", "device"].includes(h) ? "text" : null }, h)))), el("tbody", {}, ...rows)));
 }
 
+// Speeds that runs logged at different hours are no ground for a ratio.
+const relativeTimes = data.step_time === "interleaved" && methods.some(m => known(m.step_relative));
 const tokensStat = m => m === baseline ? { mean: data.baseline.tokens, sd: null, n: 1 } : m.tokens_to_baseline;
 
 // better: -1 where less is better, 1 where more is, 0 where neither is.
@@ -17,7 +19,7 @@ const columns = [
     const t = m.tokens_to_baseline;
     if (m === baseline) return [count(data.baseline.tokens), "baseline"];
     if (!t.n) return ["–", "not reached"];
-    return [count(t.mean), `${minus((-100 * t.saving).toFixed(0))}%${t.n < t.of ? `, ${t.n} of ${t.of}` : ""}`];
+    return [count(t.mean), t.n < t.of ? `${t.n} of ${plural(t.of, "seed")}` : `${minus((-100 * t.saving).toFixed(0))}%`];
   }, skip: () => methods.length < 2 },
   { head: "min PES", better: -1, of: m => m.summary.pes_min },
   { head: "SEU", better: 1, of: m => m.summary.seu },
@@ -28,8 +30,8 @@ const columns = [
   { head: "dead experts", better: -1, of: m => m.summary.dead },
   { head: "load max/mean", better: -1, of: m => m.summary.load_max },
   { head: "load CV", better: -1, of: m => m.summary.load_cv },
-  { head: "step time", better: 0, of: m => ({ mean: m.step_relative || m.step_seconds, sd: null }),
-    text: m => known(m.step_relative) ? [m.step_relative.toFixed(3) + "×", ""] : [known(m.step_seconds) ? fixed(m.step_seconds, 3) + " s" : "–", ""] },
+  { head: "step time", better: 0, of: m => ({ mean: relativeTimes ? m.step_relative : m.step_seconds, sd: null }),
+    text: m => [relativeTimes ? (known(m.step_relative) ? m.step_relative.toFixed(3) + "×" : "–") : known(m.step_seconds) ? fixed(m.step_seconds, 3) + " s" : "–", ""] },
 ];
 
 // The best mean, and those nearer to it than the larger of the two deviations. None is marked where all are equal. A method
@@ -43,19 +45,22 @@ function best(column) {
   return new Set(near.length === candidates.length ? [] : near);
 }
 
+const inTwo = texts => texts && texts.slice(0, 2).map(text => text + (texts[2] || ""));
+
 function summaryTable() {
   const used = columns.filter(c => !(c.skip && c.skip()) && methods.some(m => known((c.of(m) || {}).mean)));
   if (!used.length) return null;
   const marks = used.map(best), decimals = used.map(c => commonDecimals(methods.map(c.of)));
   const rows = methods.map(m => el("tr", { "data-m": m.index }, el("th", { scope: "row" }, swatch(m), m.name,
     el("small", {}, m.finished ? "" : " (going on)")), ...used.map((c, i) => {
-    const stat = c.of(m), texts = c.text ? c.text(m) : parts(stat, decimals[i]);
+    const texts = c.text ? c.text(m) : inTwo(parts(c.of(m), decimals[i]));
     return el("td", { class: marks[i].has(m) ? "best" : null }, ...(texts ? [texts[0], texts[1] ? el("small", {}, texts[1]) : null] : ["–"]));
   })));
-  const timing = data.step_time === "interleaved" ? "steps of all methods measured by turns, so that a busy machine slows all alike" : "the median speed that the runs logged";
+  const timing = data.step_time === "interleaved" ? "steps of all methods measured by turns, so that a busy machine slows all alike" : "the median that the runs logged, whatever else the machine was doing: not for comparing methods";
+  const partly = methods.some(m => m !== baseline && m.tokens_to_baseline.n > 0 && m.tokens_to_baseline.n < m.tokens_to_baseline.of);
   return el("figure", {}, methods.length > 1 ? el("figcaption", {}, "Bold: the best mean, and every one that is nearer to it than the larger of the two deviations, so no worse as far as these seeds can tell." + (methods.some(m => m.counted.length < 2) ? " One seed has no deviation: its differences may be chance." : "")) : "",
     table(["", ...used.map(c => c.head)], rows, "summary"),
-    el("p", { class: "note" }, `${methods.some(m => m.counted.length > 1) ? "± is the sample standard deviation over seeds. " : ""}PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. Step time${methods.some(m => known(m.step_relative)) ? ", relative to no balance" : ""}: ${timing}.`));
+    el("p", { class: "note" }, `${methods.some(m => m.counted.length > 1) ? "± is the sample standard deviation over seeds. " : ""}PES: the least of the layers; entropies in nats; dead experts: the sum over layers; all else: the mean over layers. ${partly && used.some(c => c.head === "tokens to baseline") ? "Tokens to baseline of a method of which not all seeds got there: the mean of those that did, so not to be held against the others. " : ""}Step time${relativeTimes ? ", relative to no balance" : ""}: ${timing}.`));
 }
 
 const paperNames = { perplexity: "perplexity", pes_min: "min PES", seu: "SEU", entropy: "router entropy", gram_mean_square: "Gram distance", tokens_to_baseline: "tokens to LBL's final loss" };

@@ -41,7 +41,7 @@ const short = x => count(x).replace(/(\.\d*?)0+(?=\D*$)/, "$1").replace(/\.(?=\D
 const percent = (x, digits = 0) => known(x) ? minus((100 * x).toFixed(digits)) + "%" : "–";
 
 // Mean and deviation with the same decimals: those given, or two digits of the deviation, or four of a mean that stands
-// alone. A deviation of rounding errors is none.
+// alone; a power of ten that both of them have comes third. A deviation of rounding errors is none.
 function parts(stat, decimals) {
   if (!stat || !known(stat.mean)) return null;
   if (known(decimals)) return [minus(stat.mean.toFixed(decimals)), known(stat.sd) ? "± " + stat.sd.toFixed(decimals) : ""];
@@ -49,7 +49,7 @@ function parts(stat, decimals) {
   const power = Math.floor(Math.log10(Math.abs(stat.mean) || stat.sd));
   if (power < -4) {
     const scale = 10 ** power;
-    return [(stat.mean / scale).toFixed(1), "± " + (stat.sd / scale).toFixed(1) + " × 10" + superscript(String(power))];
+    return [(stat.mean / scale).toFixed(1), "± " + (stat.sd / scale).toFixed(1), " × 10" + superscript(String(power))];
   }
   return parts(stat, decimalsOf(stat.sd));
 }
@@ -65,7 +65,10 @@ function commonDecimals(stats) {
   return 10 ** -decimals * 5 > Math.min(...means) ? undefined : decimals;
 }
 
-const plain = stat => { const p = parts(stat); return p ? p.join(" ").trim() : "–"; };
+function plain(stat) {
+  const [mean, sd, power] = parts(stat) || ["–", ""];
+  return power ? `(${mean} ${sd})${power}` : `${mean} ${sd}`.trim();
+}
 
 const words = { simbal: "SimBal", lbl: "LBL", lossfree: "loss-free", none: "no balance", dense: "dense" };
 function methodName(label) {
@@ -79,7 +82,7 @@ function methodName(label) {
 methods.forEach(m => { m.name = methodName(m.label); });
 
 // A method keeps its colour whatever else is in the report.
-const usual = { simbal: 0, lbl: 1, lossfree: 2, "simbal+lbl": 3, none: 4, dense: 5 };
+const usual = { simbal: 0, lbl: 1, lossfree: 2, "simbal+lbl": 3, none: 4, dense: 5, "simbal+lossfree": 7 };
 const taken = new Set();
 for (const known of [true, false])
   for (const m of methods) {
@@ -89,7 +92,7 @@ for (const known of [true, false])
     taken.add(hue);
     m.hue = hue;
   }
-const dashes = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2"];
+const dashes = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "3 3", "6 2 1 2"];
 methods.forEach((m, i) => { m.index = i; m.color = `var(--c${m.hue})`; m.dash = dashes[i < 8 ? m.hue : i % 8]; });
 
 const listed = items => items.length < 2 ? items.join("") : items.slice(0, -1).join(", ") + " and " + items[items.length - 1];
