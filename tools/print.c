@@ -73,6 +73,7 @@ uint64_t dead_experts(const struct vkmoe_step_report *report)
     return dead;
 }
 
+/* What matters most comes first: a narrow terminal shows only the beginning. */
 static void format_step(char line[192], const struct progress *p, const struct vkmoe_step_report *report)
 {
     char speed[16], left[16], validation[32] = "", dead[32] = "";
@@ -83,9 +84,9 @@ static void format_step(char line[192], const struct progress *p, const struct v
         snprintf(validation, sizeof validation, "  validation %.4f", p->validation);
     if (idle > 0)
         snprintf(dead, sizeof dead, "  dead %" PRIu64, idle);
-    snprintf(line, 192, "step %" PRIu64 "/%" PRIu64 "  %s tokens/s  loss %.4f%s  load max/mean %.2f%s  %s left",
-             report->step, p->steps, format_count(speed, report->tokens_per_second), report->loss, validation,
-             load_spread(report), dead, format_seconds(left, done > 0.0 ? elapsed / done * to_go : 0.0));
+    snprintf(line, 192, "step %" PRIu64 "/%" PRIu64 "  %s left  loss %.4f%s  %s tokens/s  load max/mean %.2f%s",
+             report->step, p->steps, format_seconds(left, done > 0.0 ? elapsed / done * to_go : 0.0), report->loss,
+             validation, format_count(speed, report->tokens_per_second), load_spread(report), dead);
 }
 
 static void show_live(void *user, const struct progress *p, const struct vkmoe_step_report *report)
