@@ -457,8 +457,11 @@ ParameterizedTest(size_t *index, metrics, diverged, .init = scratch_begin, .fini
             shares += metrics[layer].gates[bin];
         cr_expect_float_eq(shares, 1, 1e-12);
         cr_expect(metrics[layer].load_max >= 1 && metrics[layer].load_max <= E, "load %g", metrics[layer].load_max);
-        cr_expect(isnan(metrics[layer].entropy) && isnan(metrics[layer].entropy_topk), "layer %u: entropies %g %g", layer,
-                  metrics[layer].entropy, metrics[layer].entropy_topk);
+        /* Vulkan does not promise that a function of a NaN is one: SwiftShader's exp, and so its sigmoid, are not. */
+        float *p = words(ctx, t->net->layers[layer].gate.z);
+        cr_expect(!isnan(p[0]) || (isnan(metrics[layer].entropy) && isnan(metrics[layer].entropy_topk)),
+                  "layer %u: entropies %g %g", layer, metrics[layer].entropy, metrics[layer].entropy_topk);
+        free(p);
     }
     const struct vkmoe_step_report report = steps(t, 2);
     cr_expect(report.skipped && report.skipped_total == 2);
