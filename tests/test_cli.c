@@ -364,7 +364,8 @@ Test(cli, live_line_on_a_terminal, .timeout = 300)
     cr_assert_eq(result.status, 0, "%s", result.err);
     const char *live = strstr(text, "\rstep ");
     cr_assert(live, "%s", text);
-    cr_expect(strstr(live, " left\033[K"));
+    const char *left = strstr(live, " left  loss "), *end = strstr(live, "\033[K");
+    cr_expect(left && end && left < end, "%s", live);
     cr_expect(strstr(text, "\r\033[K"), "the line was not taken off");
     cli_result_free(&result);
 }
