@@ -15,12 +15,12 @@ void depth4_nt(uint a_at[TM], uint k)
     vec4 b[TN], b3[TN];
     [[unroll]] for (uint j = 0; j < TN; j++) {
         uint at = b0 + col[j] * p.k + k;
-        b[j] = VEC4S(p.b).v[at / 4];
+        b[j] = load_b4(at);
         if (DUAL)
-            b3[j] = VEC4S(p.b).v[(at + p.n * p.k) / 4];
+            b3[j] = load_b4(at + p.n * p.k);
     }
     [[unroll]] for (uint i = 0; i < TM; i++) {
-        vec4 a = VEC4S(p.a).v[(a_at[i] + k) / 4];
+        vec4 a = load_a4(a_at[i] + k);
         [[unroll]] for (uint j = 0; j < TN; j++) {
             acc[i][j] = fma(a.w, b[j].w, fma(a.z, b[j].z, fma(a.y, b[j].y, fma(a.x, b[j].x, acc[i][j]))));
             if (DUAL)
@@ -34,10 +34,10 @@ void depth4_nn(uint a_at[TM], uint k)
     vec4 b[TN];
     [[unroll]] for (uint j = 0; j < TN; j++) {
         uint at = b0 + k * p.n + col[j];
-        b[j] = vec4(p.b.v[at], p.b.v[at + p.n], p.b.v[at + 2 * p.n], p.b.v[at + 3 * p.n]);
+        b[j] = vec4(load_b(at), load_b(at + p.n), load_b(at + 2 * p.n), load_b(at + 3 * p.n));
     }
     [[unroll]] for (uint i = 0; i < TM; i++) {
-        vec4 a = VEC4S(p.a).v[(a_at[i] + k) / 4];
+        vec4 a = load_a4(a_at[i] + k);
         [[unroll]] for (uint j = 0; j < TN; j++)
             acc[i][j] = fma(a.w, b[j].w, fma(a.z, b[j].z, fma(a.y, b[j].y, fma(a.x, b[j].x, acc[i][j]))));
     }
@@ -53,12 +53,12 @@ void depth1(uint a_at[TM], uint k)
     uint a_row = FORM == GEMM_TN ? gathered_a(k) * p.m : 0;
     [[unroll]] for (uint j = 0; j < TN; j++) {
         uint at = FORM == GEMM_NT ? b0 + col[j] * p.k + k : b_row + col[j];
-        b[j] = p.b.v[at];
+        b[j] = load_b(at);
         if (DUAL)
-            b3[j] = p.b.v[at + p.n * p.k];
+            b3[j] = load_b(at + p.n * p.k);
     }
     [[unroll]] for (uint i = 0; i < TM; i++) {
-        float a = FORM == GEMM_TN ? p.a.v[a_row + a_at[i]] : p.a.v[a_at[i] + k];
+        float a = FORM == GEMM_TN ? load_a(a_row + a_at[i]) : load_a(a_at[i] + k);
         [[unroll]] for (uint j = 0; j < TN; j++) {
             acc[i][j] = fma(a, b[j], acc[i][j]);
             if (DUAL)

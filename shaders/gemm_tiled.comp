@@ -28,7 +28,7 @@ void load_tiles(uint k, uint left)
         }
         float a = 0.0;
         if (k + kk < k_end && row0 + m < row_end)
-            a = FORM == GEMM_TN ? p.a.v[gathered_a(k + kk) * p.m + row0 + m] : p.a.v[a_rows[m] * p.k + k + kk];
+            a = FORM == GEMM_TN ? load_a(gathered_a(k + kk) * p.m + row0 + m) : load_a(a_rows[m] * p.k + k + kk);
         a_tile[kk * (BM + 1) + m] = a;
     }
     for (uint i = gl_LocalInvocationID.x; i < BK * BN; i += THREADS) {
@@ -45,9 +45,9 @@ void load_tiles(uint k, uint left)
             uint at = FORM == GEMM_NT   ? b0 + (left + n) * p.k + k + kk
                       : FORM == GEMM_NN ? b0 + (k + kk) * p.n + left + n
                                         : gathered_b(k + kk) * p.n + left + n;
-            b = p.b.v[at];
+            b = load_b(at);
             if (DUAL)
-                b3 = p.b.v[at + p.n * p.k];
+                b3 = load_b(at + p.n * p.k);
         }
         b_tile[kk * (BN + 1) + n] = b;
         if (DUAL)

@@ -29,6 +29,12 @@ typedef uint32_t uint;
 #define SPEC_GEMM_TN 7 /* columns of an invocation */
 #define SPEC_GEMM_BK 8 /* depth of a shared-memory tile */
 #define SPEC_GEMM_GATHER 9
+#define SPEC_GEMM_TYPE 10   /* TYPE_F16 or TYPE_BF16: of the 16-bit arrays */
+#define SPEC_GEMM_NARROW 11 /* which arrays are 16-bit, NARROW_ */
+#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm alone, as the following */
+#define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product */
+#define SPEC_GEMM_CM_N 14
+#define SPEC_GEMM_CM_K 15
 #define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
 #define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
 
@@ -43,6 +49,15 @@ typedef uint32_t uint;
 #define EPILOGUE_STORE 0   /* c = alpha * product + base */
 #define EPILOGUE_SWIGLU 1  /* two products h1, h3 (B rows f and F + f): c = (h1 | h3), aux = silu(h1) * h3 */
 #define EPILOGUE_DSWIGLU 2 /* product dA': c = (h1 | h3) becomes (dh1 | dh3), see gemm_epilogue.glsl */
+
+/* How an array lies in memory. 16-bit ones are read and written by kernels whose name ends in _16 or _cm_.... */
+#define TYPE_F32 0
+#define TYPE_F16 1
+#define TYPE_BF16 2
+
+#define NARROW_A 1
+#define NARROW_B 2
+#define NARROW_C 4 /* C; of SWIGLU and DSWIGLU also the activated rows */
 
 #define TARGET_NONE 0xffffffffu
 #define MAX_EXPERTS 1024 /* experts of a layer: their counts lie in shared memory once */

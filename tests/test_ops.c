@@ -9,7 +9,7 @@
 
 static const struct ops_case *const tables[] = {
     ops_cases_dense, ops_cases_gate, ops_cases_moe,   ops_cases_attention,
-    ops_cases_loss,  ops_cases_optim, ops_cases_metrics, ops_cases_net,
+    ops_cases_loss,  ops_cases_optim, ops_cases_metrics, ops_cases_net, ops_cases_narrow,
 };
 enum { TABLES = sizeof tables / sizeof *tables, MAX_CASES = 64 };
 

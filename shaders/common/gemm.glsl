@@ -1,5 +1,5 @@
 /* What the matrix products share: which rows and columns of which group a workgroup computes, and what it does with
- * the result. The main loops are in gemm_direct.comp and gemm_tiled.comp.
+ * the result. The main loops are in gemm_direct.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
  * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over. */
@@ -12,6 +12,17 @@ layout(constant_id = SPEC_GEMM_TM) const uint TM = 8;
 layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
 layout(constant_id = SPEC_GEMM_BK) const uint BK = 16;
 layout(constant_id = SPEC_GEMM_GATHER) const uint GATHER = GATHER_NONE;
+#ifdef WITH_16 /* the variants that know 16-bit arrays */
+layout(constant_id = SPEC_GEMM_TYPE) const uint TYPE = TYPE_F16;
+layout(constant_id = SPEC_GEMM_NARROW) const uint NARROW = 0;
+#include "common/narrow.glsl"
+#else
+const uint NARROW = 0;
+float load16(F32 array, uint i) { return 0.0; }
+vec4 load16x4(F32 array, uint i) { return vec4(0.0); }
+void store16(F32 array, uint i, float x) {}
+#endif
+const bool A16 = (NARROW & NARROW_A) != 0, B16 = (NARROW & NARROW_B) != 0, C16 = (NARROW & NARROW_C) != 0;
 const bool DUAL = EPILOGUE == EPILOGUE_SWIGLU;
 const bool DGATE = EPILOGUE == EPILOGUE_DSWIGLU && GROUPED; /* a layer without a gate has no gradient of it */
 PUSH(gemm);
@@ -47,28 +58,49 @@ void locate()
 uint gathered_a(uint row) { return GATHER == GATHER_A ? min(p.gather.v[row], p.gather_rows - 1) : row; }
 uint gathered_b(uint row) { return GATHER == GATHER_B ? min(p.gather.v[row], p.gather_rows - 1) : row; }
 
+float load_a(uint i) { return A16 ? load16(p.a, i) : p.a.v[i]; }
+float load_b(uint i) { return B16 ? load16(p.b, i) : p.b.v[i]; }
+float load_c(uint i) { return C16 ? load16(p.c, i) : p.c.v[i]; }
+/* Four at i, a multiple of 4. */
+vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : VEC4S(p.a).v[i / 4]; }
+vec4 load_b4(uint i) { return B16 ? load16x4(p.b, i) : VEC4S(p.b).v[i / 4]; }
+void store_c(uint i, float x)
+{
+    if (C16)
+        store16(p.c, i, x);
+    else
+        p.c.v[i] = x;
+}
+void store_act(uint i, float x)
+{
+    if (C16)
+        store16(p.act, i, x);
+    else
+        p.act.v[i] = x;
+}
+
 /* Stores one element of the product (two of a dual one); returns its term of the gate's gradient. */
 float epilogue(uint row, uint col, float x, float x3)
 {
     if (EPILOGUE == EPILOGUE_SWIGLU) { /* h1 = x, h3 = x3: c = (h1 | h3), act = silu(h1) h3 */
-        p.c.v[row * 2 * p.n + col] = x;
-        p.c.v[row * 2 * p.n + p.n + col] = x3;
-        p.act.v[row * p.n + col] = x / (1.0 + exp(-x)) * x3;
+        store_c(row * 2 * p.n + col, x);
+        store_c(row * 2 * p.n + p.n + col, x3);
+        store_act(row * p.n + col, x / (1.0 + exp(-x)) * x3);
     } else if (EPILOGUE == EPILOGUE_DSWIGLU) {
         /* x = dA' = dOut W2: da = gate dA'; (h1 | h3) becomes (dh1 | dh3); act = gate a; the gate's gradient <dA', a> */
         uint i1 = row * 2 * p.n + col, i3 = i1 + p.n;
-        float h1 = p.c.v[i1], h3 = p.c.v[i3], gate = 1.0;
+        float h1 = load_c(i1), h3 = load_c(i3), gate = 1.0;
         if (GROUPED)
             gate = p.gate.v[min(p.slot.v[row], p.m - 1)];
         float s = 1.0 / (1.0 + exp(-h1)), silu = h1 * s;
         float da = gate * x;
-        p.c.v[i1] = da * h3 * s * (1.0 + h1 * (1.0 - s));
-        p.c.v[i3] = da * silu;
-        p.act.v[row * p.n + col] = gate * silu * h3;
+        store_c(i1, da * h3 * s * (1.0 + h1 * (1.0 - s)));
+        store_c(i3, da * silu);
+        store_act(row * p.n + col, gate * silu * h3);
         return x * silu * h3;
     } else {
         uint i = c0 + row * p.n + col;
-        p.c.v[i] = PRESENT(p.base) ? p.base.v[i] + p.alpha * x : p.alpha * x;
+        store_c(i, PRESENT(p.base) ? p.base.v[i] + p.alpha * x : p.alpha * x);
     }
     return 0.0;
 }

@@ -3,6 +3,7 @@
 #include "gpu/device.h"
 #include "gpu/pipeline.h"
 #include "gpu/profiler.h"
+#include "shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,12 +30,25 @@ static enum vkmoe_status open_device(struct vkmoe_context *ctx)
         .queueCount = 1,
         .pQueuePriorities = &priority,
     };
+    const struct vkm_caps *caps = &ctx->caps;
+    const bool matrices = caps->cm[TYPE_F16].m || caps->cm[TYPE_BF16].m;
+    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
+        .shaderBFloat16Type = VK_TRUE,
+        .shaderBFloat16CooperativeMatrix = VK_TRUE,
+    };
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .pNext = caps->bfloat16_matrix ? &bfloat16 : NULL,
+        .cooperativeMatrix = VK_TRUE,
+    };
     VkPhysicalDeviceVulkan13Features f13 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
+        .pNext = matrices ? &matrix : NULL,
         .synchronization2 = VK_TRUE,
         .maintenance4 = VK_TRUE,
-        .subgroupSizeControl = ctx->caps.subgroup_required,
-        .computeFullSubgroups = ctx->caps.full_subgroups,
+        .subgroupSizeControl = caps->subgroup_required,
+        .computeFullSubgroups = caps->full_subgroups,
     };
     VkPhysicalDeviceVulkan12Features f12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
@@ -42,14 +56,28 @@ static enum vkmoe_status open_device(struct vkmoe_context *ctx)
         .bufferDeviceAddress = VK_TRUE,
         .scalarBlockLayout = VK_TRUE,
         .timelineSemaphore = VK_TRUE,
+        .shaderFloat16 = caps->float16,
+        .vulkanMemoryModel = matrices,
     };
-    const char *extensions[] = {VK_EXT_MEMORY_BUDGET_EXTENSION_NAME};
+    VkPhysicalDeviceVulkan11Features f11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+        .pNext = &f12,
+        .storageBuffer16BitAccess = caps->storage16,
+    };
+    const char *extensions[3];
+    uint32_t extension_count = 0;
+    if (caps->memory_budget)
+        extensions[extension_count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if (matrices)
+        extensions[extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+    if (matrices && caps->bfloat16_matrix)
+        extensions[extension_count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
     const VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = &f12,
+        .pNext = &f11,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = ctx->caps.memory_budget ? 1 : 0,
+        .enabledExtensionCount = extension_count,
         .ppEnabledExtensionNames = extensions,
     };
     enum vkmoe_status status =

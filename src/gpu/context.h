@@ -5,6 +5,13 @@
 #include "base/log.h"
 #include "gpu/vk.h"
 
+/* A product of cooperative matrices: 16-bit operands, f32 sums, by a subgroup. m == 0: the device has none. */
+struct vkm_cm {
+    uint32_t m, n, k;
+    bool use;                       /* kernels use it: it was found right and faster than without (ops/probe.h) */
+    bool probed;
+};
+
 /* What kernels and allocation choose by: capabilities, never a vendor's name. */
 struct vkm_caps {
     bool cpu;                       /* a software device: kernels use its own tile shapes */
@@ -18,6 +25,10 @@ struct vkm_caps {
     uint64_t timestamp_mask;        /* the bits of a timestamp that count */
     bool full_subgroups;            /* pipelines may require them */
     bool memory_budget;             /* VK_EXT_memory_budget */
+    bool storage16;                 /* 16-bit arrays can be read and written */
+    bool float16;                   /* f16 arithmetic */
+    bool bfloat16_matrix;           /* VK_KHR_shader_bfloat16, with cooperative matrices */
+    struct vkm_cm cm[3];            /* by TYPE_F16, TYPE_BF16 of shaders/shared.h */
 };
 
 struct vkm_pipelines;

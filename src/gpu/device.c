@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared.h"
+
 #define VALIDATION_LAYER "VK_LAYER_KHRONOS_validation"
 
 enum { MIN_INVOCATIONS = 256 }; /* of a workgroup: what src/ops/tiles.c takes */
@@ -182,9 +184,42 @@ static void probe_extensions(const struct vkm_vk *vk, struct vkm_device *device)
         return;
     VkExtensionProperties *list = calloc(count, sizeof *list);
     if (list && vk->EnumerateDeviceExtensionProperties(device->physical, NULL, &count, list) >= 0) {
-        device->info.bfloat16 = has_extension(list, count, "VK_KHR_shader_bfloat16");
-        device->info.cooperative_matrix = has_extension(list, count, "VK_KHR_cooperative_matrix");
+        device->info.bfloat16 = has_extension(list, count, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
+        device->info.cooperative_matrix = has_extension(list, count, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
         device->caps.memory_budget = has_extension(list, count, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    }
+    free(list);
+}
+
+/* Larger is better: one product of the most multiplications, square ones before others. */
+static uint32_t matrix_rank(uint32_t m, uint32_t n, uint32_t k)
+{
+    return 2 * m * n * k + (m == n);
+}
+
+/* The products of cooperative matrices that kernels can use: 16-bit operands, sums in f32, by a subgroup. */
+static void probe_matrices(const struct vkm_vk *vk, struct vkm_device *device)
+{
+    uint32_t count = 0;
+    if (!vk->GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
+        vk->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(device->physical, &count, NULL) || !count)
+        return;
+    VkCooperativeMatrixPropertiesKHR *list = calloc(count, sizeof *list);
+    for (uint32_t i = 0; list && i < count; i++)
+        list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+    if (!list || vk->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(device->physical, &count, list) < 0)
+        count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const VkCooperativeMatrixPropertiesKHR *p = &list[i];
+        uint32_t type = p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR                                    ? TYPE_F16
+                        : p->AType == VK_COMPONENT_TYPE_BFLOAT16_KHR && device->caps.bfloat16_matrix ? TYPE_BF16
+                                                                                                     : TYPE_F32;
+        struct vkm_cm *cm = &device->caps.cm[type];
+        bool fits = p->MSize >= 8 && p->NSize >= 8 && p->KSize >= 8 && p->MSize <= 16 && p->NSize <= 16 && p->KSize <= 16;
+        if (type != TYPE_F32 && p->BType == p->AType && p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR && p->ResultType == p->CType &&
+            p->scope == VK_SCOPE_SUBGROUP_KHR && fits &&
+            matrix_rank(p->MSize, p->NSize, p->KSize) > matrix_rank(cm->m, cm->n, cm->k) * (cm->m > 0))
+            *cm = (struct vkm_cm){.m = p->MSize, .n = p->NSize, .k = p->KSize};
     }
     free(list);
 }
@@ -211,6 +246,35 @@ static void probe_caps(struct vkm_device *device, const VkPhysicalDeviceLimits *
     caps->max_block = p11->maxMemoryAllocationSize < p13->maxBufferSize ? p11->maxMemoryAllocationSize
                                                                         : p13->maxBufferSize;
     caps->timestamp_ns = caps->timestamp_mask ? (double)limits->timestampPeriod : 0;
+}
+
+/* 16-bit arrays, arithmetic and cooperative matrices. */
+static void probe_narrow(const struct vkm_vk *vk, struct vkm_device *device, const VkPhysicalDeviceVulkan11Features *f11,
+                         const VkPhysicalDeviceVulkan12Features *f12)
+{
+    struct vkm_caps *caps = &device->caps;
+    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
+    caps->storage16 = f11->storageBuffer16BitAccess;
+    caps->float16 = caps->storage16 && f12->shaderFloat16;
+    if (device->info.bfloat16) {
+        bfloat16.pNext = features.pNext;
+        features.pNext = &bfloat16;
+    }
+    if (device->info.cooperative_matrix) {
+        matrix.pNext = features.pNext;
+        features.pNext = &matrix;
+    }
+    if (features.pNext)
+        vk->GetPhysicalDeviceFeatures2(device->physical, &features);
+    bool sizes = !caps->cpu ? caps->full_subgroups : true; /* a kernel counts on each subgroup being full */
+    if (!caps->float16 || !matrix.cooperativeMatrix || !f12->vulkanMemoryModel || !sizes)
+        return;
+    caps->bfloat16_matrix = bfloat16.shaderBFloat16Type && bfloat16.shaderBFloat16CooperativeMatrix;
+    probe_matrices(vk, device);
 }
 
 static void probe(const struct vkm_vk *vk, struct vkm_device *device)
@@ -247,6 +311,7 @@ static void probe(const struct vkm_vk *vk, struct vkm_device *device)
 
     bool queue = find_queue_family(vk, device);
     probe_caps(device, &props.properties.limits, &p11, &p13, &f13);
+    probe_narrow(vk, device, &f11, &f12);
     const char *feature = missing_feature(&f12, &f13);
     if (feature)
         snprintf(info->reason, sizeof info->reason, "its driver lacks the feature %s; update the driver", feature);

@@ -9,7 +9,7 @@
 #include "gpu/memory.h"
 #include "gpu/pipeline.h"
 
-enum { VKM_MAX_ACCESS = 10, VKM_MAX_SPEC = 12 };
+enum { VKM_MAX_ACCESS = 10, VKM_MAX_SPEC = 16 };
 
 struct vkm_groups {
     uint32_t x, y, z;

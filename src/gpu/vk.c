@@ -42,6 +42,7 @@ enum vkmoe_status vkm_vk_load_instance(struct vkm_vk *vk, const struct vkmoe_log
         return missing(log, "vk" #name);
     VKM_VK_INSTANCE(NEED)
     VKM_VK_DEBUG(LOAD)
+    VKM_VK_OPTIONAL(LOAD)
 #undef NEED
 #undef LOAD
     return VKMOE_OK;

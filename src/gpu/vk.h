@@ -10,6 +10,40 @@
 
 #include "base/log.h"
 
+/* What Vulkan headers older than 1.3.255 lack. */
+#ifndef VK_KHR_cooperative_matrix
+#define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME "VK_KHR_cooperative_matrix"
+#define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR ((VkStructureType)1000506000)
+#define VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR ((VkStructureType)1000506001)
+typedef enum VkComponentTypeKHR { VK_COMPONENT_TYPE_FLOAT16_KHR = 0, VK_COMPONENT_TYPE_FLOAT32_KHR = 1 } VkComponentTypeKHR;
+typedef enum VkScopeKHR { VK_SCOPE_SUBGROUP_KHR = 3 } VkScopeKHR;
+typedef struct VkPhysicalDeviceCooperativeMatrixFeaturesKHR {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 cooperativeMatrix, cooperativeMatrixRobustBufferAccess;
+} VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
+typedef struct VkCooperativeMatrixPropertiesKHR {
+    VkStructureType sType;
+    void *pNext;
+    uint32_t MSize, NSize, KSize;
+    VkComponentTypeKHR AType, BType, CType, ResultType;
+    VkBool32 saturatingAccumulation;
+    VkScopeKHR scope;
+} VkCooperativeMatrixPropertiesKHR;
+typedef VkResult (VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(VkPhysicalDevice, uint32_t *,
+                                                                                  VkCooperativeMatrixPropertiesKHR *);
+#endif
+#ifndef VK_KHR_shader_bfloat16
+#define VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME "VK_KHR_shader_bfloat16"
+#define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR ((VkStructureType)1000141000)
+#define VK_COMPONENT_TYPE_BFLOAT16_KHR ((VkComponentTypeKHR)1000141000)
+typedef struct VkPhysicalDeviceShaderBfloat16FeaturesKHR {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 shaderBFloat16Type, shaderBFloat16DotProduct, shaderBFloat16CooperativeMatrix;
+} VkPhysicalDeviceShaderBfloat16FeaturesKHR;
+#endif
+
 #define VKM_VK_GLOBAL(X)                                                                                               \
     X(CreateInstance) X(EnumerateInstanceExtensionProperties) X(EnumerateInstanceLayerProperties)                      \
     X(EnumerateInstanceVersion)
@@ -24,6 +58,8 @@
 #define VKM_VK_DEBUG(X)                                                                                                \
     X(CmdBeginDebugUtilsLabelEXT) X(CmdEndDebugUtilsLabelEXT) X(CreateDebugUtilsMessengerEXT)                          \
     X(DestroyDebugUtilsMessengerEXT) X(SetDebugUtilsObjectNameEXT)
+/* NULL unless a device has VK_KHR_cooperative_matrix. */
+#define VKM_VK_OPTIONAL(X) X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
 
 #define VKM_VK_DEVICE(X)                                                                                               \
     X(AllocateCommandBuffers) X(AllocateMemory) X(BeginCommandBuffer) X(BindBufferMemory) X(CmdBindPipeline)           \
@@ -45,6 +81,7 @@ struct vkm_vk {
     VKM_VK_GLOBAL(VKM_VK_FIELD)
     VKM_VK_INSTANCE(VKM_VK_FIELD)
     VKM_VK_DEBUG(VKM_VK_FIELD)
+    VKM_VK_OPTIONAL(VKM_VK_FIELD)
     VKM_VK_DEVICE(VKM_VK_FIELD)
 #undef VKM_VK_FIELD
 };

@@ -105,7 +105,7 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
         shared_backward(rec, net, layer);
 
     vkm_op_gate_bwd(rec, &l->gate, routing, &(struct vkm_gate_grad){
-        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, F), .load = l->load, .group = vkm_lbl_group(net, loss),
+        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, routing->type, F), .load = l->load, .group = vkm_lbl_group(net, loss),
         .lbl_full = loss->balance.lbl_full, .lbl_coef = loss->balance.lbl, .z_coef = loss->balance.router_z, .dz = s->dz});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "router.bwd.w", .form = GEMM_TN, .a = s->dz, .b = s->h, .c = router->grad, .m = E, .n = D, .k = T,

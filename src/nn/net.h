@@ -42,6 +42,7 @@ struct vkm_net {
     struct vkmoe_model_config config;
     uint32_t B, T;                  /* sequences and tokens of a micro-batch */
     bool trainable;
+    uint32_t type;                  /* of matrix products and the experts' rows: TYPE_F32, TYPE_F16, TYPE_BF16 */
 
     struct vkm_params params;
     bool shares_params;             /* they are another network's */

@@ -1,14 +1,20 @@
 #include "ops/tiles.h"
 
-uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t n)
+uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t type, uint32_t n)
 {
-    return vkm_div_up(n, vkm_tiles(ctx).bn);
+    return vkm_div_up(n, vkm_gemm_tiles(ctx, type).bn);
 }
 
-/* Whole vec4s along the sum: every row of A (and of B in NT) begins on 16 bytes. */
-static bool vec4_rows(const struct vkm_gemm *g)
+/* Four neighbours in memory can be loaded at once: rows are whole fours of them and begin on such an address. gemm_direct
+ * needs that along the sum alone. */
+static bool vec4_rows(const struct vkm_gemm *g, const struct vkm_gemm_tiles *tiles)
 {
-    return g->form != GEMM_TN && g->k % 4 == 0 && g->a.addr % 16 == 0 && g->b.addr % 16 == 0;
+    uint64_t a_align = g->narrow & NARROW_A ? 8 : 16, b_align = g->narrow & NARROW_B ? 8 : 16;
+    if (g->a.addr % a_align || g->b.addr % b_align)
+        return false;
+    if (!tiles->cm.m)
+        return g->form != GEMM_TN && g->k % 4 == 0;
+    return (g->form == GEMM_TN ? g->m : g->k) % 4 == 0 && (g->form == GEMM_NT ? g->k : g->n) % 4 == 0;
 }
 
 static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
@@ -38,19 +44,22 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
 void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_tiles tiles = vkm_tiles(ctx);
     const struct vkm_routing *routing = g->routing;
+    const uint32_t type = routing ? routing->type : g->type;
+    const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type);
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
         .m = g->m, .n = g->n, .k = g->k, .alpha = g->alpha == 0 ? 1 : g->alpha,
         .act = g->act.addr, .gate = g->gate.addr, .dgate = g->dgate.addr};
     struct vkm_dispatch dispatch = {
-        .label = g->label, .kernel = tiles.gemm, .args = &args, .args_bytes = sizeof args,
-        .spec = {[0] = tiles.gemm_wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
-                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g), [SPEC_GEMM_BM] = tiles.bm,
+        .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
+        .spec = {[0] = tiles.wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
+                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g, &tiles), [SPEC_GEMM_BM] = tiles.bm,
                  [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk,
-                 [SPEC_GEMM_GATHER] = g->gather},
-        .spec_count = SPEC_GEMM_GATHER + 1,
+                 [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = g->narrow,
+                 [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
+                 [SPEC_GEMM_CM_K] = tiles.cm.k},
+        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), 1},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (routing) {

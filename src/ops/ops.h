@@ -45,6 +45,7 @@ struct vkm_routing {
     struct vkm_buf tiles;         /* struct gemm_tile each */
     struct vkm_buf commands;      /* two VkDispatchIndirectCommand: products F wide, and D wide */
     uint32_t F, D;
+    uint32_t type;                /* of the grouped products, as vkm_gemm's */
 };
 
 struct vkm_gemm {
@@ -53,6 +54,10 @@ struct vkm_gemm {
     uint32_t epilogue;            /* EPILOGUE_STORE, _SWIGLU (form NT), _DSWIGLU (form NN) */
     struct vkm_buf a, b, c;       /* C [m,n]; A, B as the form says */
     uint32_t m, n, k;
+    uint32_t type;                /* TYPE_F32: all arrays are f32, and so is the product. TYPE_F16, TYPE_BF16: operands may be
+                                     rounded to it, those named in `narrow` (NARROW_A, _B, _C) lie in memory so; sums are
+                                     f32. A routing's type counts instead of this. The device has caps.storage16 */
+    uint32_t narrow;              /* no base with NARROW_C */
     float alpha;                  /* of the product; 0 means 1 */
     bool accumulate;              /* c += product */
     struct vkm_buf base;          /* c = base + product */
@@ -69,7 +74,7 @@ struct vkm_gemm {
 void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *gemm);
 
 /* Column tiles of a product n wide: parts of a DSWIGLU's dgate. */
-uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t n);
+uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t type, uint32_t n);
 
 /* ---- routing ---------------------------------------------------------------------------------------------------- */
 

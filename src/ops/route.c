@@ -1,9 +1,9 @@
 #include "ops/tiles.h"
 
 /* Tiles of all experts' rows: each expert's last may be part empty. */
-static uint64_t most_tiles(const struct vkm_tiles *tiles, const struct vkm_routing *r)
+static uint64_t most_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r)
 {
-    return vkm_div_up((uint64_t)r->T * r->K, tiles->bm) + (uint64_t)r->E;
+    return vkm_div_up((uint64_t)r->T * r->K, vkm_gemm_tiles(ctx, r->type).bm) + (uint64_t)r->E;
 }
 
 void vkm_routing_reserve(const struct vkmoe_context *ctx, struct vkm_arena *arena, struct vkm_routing *r)
@@ -16,15 +16,16 @@ void vkm_routing_reserve(const struct vkmoe_context *ctx, struct vkm_arena *aren
     vkm_arena_reserve(arena, "routing.token_of", R * 4, &r->token_of);
     vkm_arena_reserve(arena, "routing.slot_of", R * 4, &r->slot_of);
     vkm_arena_reserve(arena, "routing.chunks", vkm_div_up(r->T, tiles.route_chunk) * 4ull * r->E, &r->chunk_count);
-    vkm_arena_reserve(arena, "routing.tiles", most_tiles(&tiles, r) * sizeof(struct gemm_tile), &r->tiles);
+    vkm_arena_reserve(arena, "routing.tiles", most_tiles(ctx, r) * sizeof(struct gemm_tile), &r->tiles);
     vkm_arena_reserve(arena, "routing.commands", 2 * sizeof(VkDispatchIndirectCommand), &r->commands);
 }
 
 void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_buf total)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_tiles tiles = vkm_tiles(ctx);
-    if (most_tiles(&tiles, r) > ctx->caps.max_groups) {
+    const struct vkm_tiles tiles = vkm_tiles(ctx);
+    const struct vkm_gemm_tiles product = vkm_gemm_tiles(ctx, r->type);
+    if (most_tiles(ctx, r) > ctx->caps.max_groups) {
         vkm_rec_fail(rec, vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT,
                                    "%u tokens with %u experts each make more than %u tiles, the most this device launches; "
                                    "use a smaller batch", r->T, r->K, ctx->caps.max_groups));
@@ -32,8 +33,8 @@ void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_b
     }
     struct vkm_route_args args = {
         r->idx.addr, r->chunk_count.addr, r->count.addr, total.addr, r->offset.addr, r->row_of.addr, r->token_of.addr,
-        r->slot_of.addr, r->tiles.addr, r->commands.addr, r->T, r->E, r->K, tiles.route_chunk, tiles.bm,
-        vkm_div_up(r->F, tiles.bn), vkm_div_up(r->D, tiles.bn)};
+        r->slot_of.addr, r->tiles.addr, r->commands.addr, r->T, r->E, r->K, tiles.route_chunk, product.bm,
+        vkm_div_up(r->F, product.bn), vkm_div_up(r->D, product.bn)};
     struct vkm_groups pairs = vkm_groups(
         ctx, vkm_div_up((uint64_t)vkm_div_up(r->T, tiles.route_chunk) * r->E, tiles.flat_wg));
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){

@@ -5,10 +5,6 @@
 #include "ops/ops.h"
 
 struct vkm_tiles {
-    enum vkm_kernel gemm;       /* VKM_KERNEL_GEMM_DIRECT or _TILED */
-    uint32_t gemm_wg;           /* invocations of a product's workgroup */
-    uint32_t bm, bn, bk;        /* its tile of C, and its depth */
-    uint32_t tm, tn;            /* results of an invocation */
     uint32_t row_wg;            /* workgroup of kernels with one row each (norm, softmax) */
     uint32_t flat_wg;           /* of elementwise kernels */
     uint32_t attention_wg;
@@ -16,6 +12,19 @@ struct vkm_tiles {
     uint32_t route_chunk;       /* tokens in a routing chunk */
 };
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx);
+
+/* How a matrix product is cut up. */
+struct vkm_gemm_tiles {
+    enum vkm_kernel kernel;     /* VKM_KERNEL_GEMM_... */
+    uint32_t wg;                /* invocations of a workgroup */
+    uint32_t bm, bn, bk;        /* its tile of C, and its depth */
+    uint32_t tm, tn;            /* results of an invocation; gemm_cm: of a subgroup */
+    struct vkm_cm cm;
+};
+/* For operands of `type` (TYPE_F32, TYPE_F16, TYPE_BF16). */
+struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type);
+/* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
+bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 
 static inline uint32_t vkm_div_up(uint64_t a, uint64_t b)
 {

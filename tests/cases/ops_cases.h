@@ -18,6 +18,7 @@ extern const struct ops_case ops_cases_dense[];
 extern const struct ops_case ops_cases_attention[];
 extern const struct ops_case ops_cases_gate[];
 extern const struct ops_case ops_cases_moe[];
+extern const struct ops_case ops_cases_narrow[];
 extern const struct ops_case ops_cases_loss[];
 extern const struct ops_case ops_cases_optim[];
 extern const struct ops_case ops_cases_metrics[];

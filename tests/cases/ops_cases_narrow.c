@@ -1,0 +1,376 @@
+/* Matrix products with 16-bit operands: f16 and bf16, with plain kernels and with cooperative matrices where the device
+ * has them. What the device lacks is passed over: no values are compared. */
+#include "ops_cases.h"
+
+#include "cases/cases.h"
+#include "ops/tiles.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { KINDS = 4 }; /* f16, bf16; without and with cooperative matrices */
+
+struct kind {
+    uint32_t type;
+    bool matrices;
+    struct vkm_cm before;
+    char name[40];
+};
+
+/* Takes the index apart; false: the device does not have it. Until end_kind, the context's kernels are of that kind. */
+static bool begin_kind(struct ops *o, size_t index, struct kind *k)
+{
+    *k = (struct kind){.type = index % 2 ? TYPE_BF16 : TYPE_F16, .matrices = index / 2 % 2};
+    struct vkm_cm *cm = &o->ctx->caps.cm[k->type];
+    k->before = *cm;
+    cm->use = k->matrices;
+    snprintf(k->name, sizeof k->name, "%s%s", index % 2 ? "bf16" : "f16", k->matrices ? ", cooperative matrices" : "");
+    return o->ctx->caps.storage16 && (!k->matrices || vkm_gemm_has_cm(o->ctx, k->type));
+}
+
+static bool end_kind(struct ops *o, const struct kind *k)
+{
+    o->ctx->caps.cm[k->type] = k->before;
+    return ops_end(o);
+}
+
+/* A value as an operand: it may have been rounded to 16 bits on the way, in whichever direction (Vulkan leaves f16's
+ * open), or flushed where it is subnormal. */
+static double rounding(uint32_t type, double v)
+{
+    return type == TYPE_F16 ? 0x1p-10 * fabs(v) + 0x1p-14 : 0x1p-8 * fabs(v) + NUM_TINY;
+}
+
+static float from16(uint32_t type, uint16_t bits)
+{
+    float f;
+    uint32_t word = (uint32_t)bits << 16;
+    if (type == TYPE_F16) {
+        const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+        f = exponent == 31 ? (fraction ? NAN : INFINITY)
+                           : (float)ldexp(exponent ? 1024 + fraction : fraction, (exponent ? exponent : 1) - 25);
+        return bits & 0x8000 ? -f : f;
+    }
+    memcpy(&f, &word, sizeof f);
+    return f;
+}
+
+/* Random 16-bit values that are normal or zero, of magnitude below 1. */
+static uint16_t draw16(uint32_t type, uint32_t word)
+{
+    const uint32_t sign = word & 0x8000, fraction = word >> 16;
+    if (type == TYPE_F16)
+        return (uint16_t)(sign | (15 - 1 - (word & 3)) << 10 | (fraction & 1023));
+    return (uint16_t)(sign | (127 - 1 - (word & 3)) << 7 | (fraction & 127));
+}
+
+/* An array of a case that may lie in 16 bits. */
+struct mixed {
+    struct ops_array a;
+    size_t count;
+    uint32_t type; /* TYPE_F32: it lies in 32 */
+};
+
+static size_t words(const struct mixed *m)
+{
+    return m->type == TYPE_F32 ? m->count : (m->count + 1) / 2;
+}
+
+static void fill(struct ops *o, struct mixed *m)
+{
+    if (m->type == TYPE_F32)
+        return;
+    uint32_t *random = ops_new_words(o, m->count);
+    uint16_t *bits = (uint16_t *)ops_floats_before(o, m->a);
+    case_fill_indices(random, m->count, o->seed + m->a.at, UINT32_MAX);
+    for (size_t i = 0; i < m->count; i++)
+        bits[i] = draw16(m->type, random[i]);
+}
+
+static struct mixed input(struct ops *o, size_t count, bool narrow, uint32_t type)
+{
+    struct mixed m = {.count = count, .type = narrow ? type : TYPE_F32};
+    m.a = ops_in(o, words(&m), 1);
+    fill(o, &m);
+    return m;
+}
+
+static struct mixed output(struct ops *o, size_t count, bool narrow, uint32_t type)
+{
+    struct mixed m = {.count = count, .type = narrow ? type : TYPE_F32};
+    m.a = ops_out(o, words(&m));
+    return m;
+}
+
+static struct mixed changed(struct ops *o, size_t count, bool narrow, uint32_t type)
+{
+    struct mixed m = {.count = count, .type = narrow ? type : TYPE_F32};
+    m.a = ops_changed_random(o, words(&m), 4);
+    fill(o, &m);
+    return m;
+}
+
+/* What it held before the run, exactly. */
+static struct num *exact(struct ops *o, const struct mixed *m)
+{
+    if (m->type == TYPE_F32)
+        return ops_num(o, m->a);
+    struct num *x = ops_new(o, m->count);
+    const uint16_t *bits = (const uint16_t *)ops_floats_before(o, m->a);
+    for (size_t i = 0; i < m->count; i++)
+        x[i] = num_exact(from16(m->type, bits[i]));
+    return x;
+}
+
+/* The same as an operand of a product: 32-bit ones may be rounded. */
+static struct num *operand(struct ops *o, const struct mixed *m, uint32_t type)
+{
+    struct num *x = exact(o, m);
+    for (size_t i = 0; i < m->count && m->type == TYPE_F32; i++)
+        x[i] = num_within(x[i].v, rounding(type, x[i].v));
+    return x;
+}
+
+/* Cooperative matrices may add up in any order and by cutting off: up to 2 u of the sum so far at each of n terms, which
+ * all have one sign at worst. `sizes` are the sums of the terms' magnitudes. */
+static void allow_cutting(const struct kind *k, size_t n, size_t count, const struct num *sizes, struct num *x)
+{
+    for (size_t i = 0; i < count && k->matrices; i++) {
+        const double by = 2 * NUM_U * (double)n * sizes[i].v;
+        x[i] = (struct num){x[i].v, x[i].e + by, INFINITY};
+    }
+}
+
+static struct num *magnitudes(struct ops *o, const struct num *x, size_t count)
+{
+    struct num *y = ops_new(o, count);
+    for (size_t i = 0; i < count; i++)
+        y[i] = num_exact(fabs(x[i].v));
+    return y;
+}
+
+static void expect(struct ops *o, const char *name, const struct mixed *m, struct num *want)
+{
+    if (m->type == TYPE_F32) {
+        ops_expect(o, name, m->a, want);
+        return;
+    }
+    float *got = ops_new_floats(o, m->count);
+    const uint16_t *bits = (const uint16_t *)ops_words(o, m->a);
+    for (size_t i = 0; i < m->count; i++) {
+        const double by = rounding(m->type, fabs(want[i].v) + want[i].e);
+        got[i] = from16(m->type, bits[i]);
+        want[i] = (struct num){want[i].v, want[i].e + by, INFINITY};
+    }
+    ops_expect_floats(o, name, got, m->count, want);
+}
+
+/* ---- dense ---- */
+
+typedef void ref_product(size_t M, size_t N, size_t K, double alpha, const struct num *a, const struct num *b,
+                         bool accumulate, struct num *c);
+static ref_product *const products[] = {[GEMM_NT] = ref_gemm_nt, [GEMM_NN] = ref_gemm_nn, [GEMM_TN] = ref_gemm_tn};
+
+static bool gemm(struct ops *o, size_t index, struct ops_result *result)
+{
+    const struct case_gemm *s = &case_gemms[index / KINDS];
+    const size_t a = (size_t)s->M * s->K, b = (size_t)s->N * s->K, c = (size_t)s->M * s->N;
+    struct kind k;
+    const bool there = begin_kind(o, index, &k);
+    ops_begin(o, result, index, "gemm %s, M %u, N %u, K %u", k.name, s->M, s->N, s->K);
+    struct mixed as[6], bs[6], cs[6];
+    for (uint32_t i = 0; there && i < 6; i++) {
+        const uint32_t form = i % 3, narrow = (uint32_t)(i < 3 ? NARROW_A | NARROW_B | NARROW_C : index / KINDS + i) & 7;
+        as[i] = input(o, a, narrow & NARROW_A, k.type);
+        bs[i] = input(o, b, narrow & NARROW_B, k.type);
+        cs[i] = output(o, c, narrow & NARROW_C, k.type);
+        vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = form, .type = k.type, .narrow = narrow,
+            .a = as[i].a.buf, .b = bs[i].a.buf, .c = cs[i].a.buf, .m = s->M, .n = s->N, .k = s->K, .alpha = 0.5f});
+    }
+    if (there && ops_run(o))
+        for (uint32_t i = 0; i < 6; i++) {
+            static const char *const names[] = {"A Bt", "A B", "At B"};
+            struct num *x = operand(o, &as[i], k.type), *y = operand(o, &bs[i], k.type);
+            struct num *want = ops_new(o, c), *sizes = ops_new(o, c);
+            products[i % 3](s->M, s->N, s->K, 0.5, x, y, false, want);
+            products[i % 3](s->M, s->N, s->K, 0.5, magnitudes(o, x, a), magnitudes(o, y, b), false, sizes);
+            allow_cutting(&k, s->K, c, sizes, want);
+            expect(o, names[i % 3], &cs[i], want);
+        }
+    return end_kind(o, &k);
+}
+
+/* ---- grouped: the experts' products as nn/moe.c has them ---- */
+
+struct grouped {
+    size_t T, E, R, F, D;
+    struct ops_routing routing;
+    uint32_t *count, *offset, *row_of, *token_of, *slot_of;
+};
+
+static struct grouped begin_grouped(struct ops *o, size_t index, const struct kind *k)
+{
+    const struct case_grouped *s = &case_groupeds[index / KINDS];
+    struct grouped g = {.T = s->T, .E = s->E, .R = (size_t)s->T * s->top_k, .F = s->N, .D = s->K};
+    uint32_t *idx = ops_new_words(o, g.R);
+    case_route(s->routing, s->T, s->E, s->top_k, index, idx);
+    struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = s->N, .D = s->K, .type = k->type};
+    g.routing = ops_routing(o, shape, ops_in_copy(o, g.R, idx));
+    g.count = ops_new_words(o, g.E);
+    g.offset = ops_new_words(o, g.E + 1);
+    g.row_of = ops_new_words(o, g.R);
+    g.token_of = ops_new_words(o, g.R);
+    g.slot_of = ops_new_words(o, g.R);
+    ref_dispatch(g.T, g.E, s->top_k, idx, g.count, g.offset, g.row_of, g.token_of, g.slot_of);
+    vkm_op_route(ops_record(o), &g.routing.r, (struct vkm_buf){0});
+    return g;
+}
+
+static void name_grouped(struct ops *o, size_t index, struct ops_result *result, const char *what, const struct kind *k)
+{
+    const struct case_grouped *s = &case_groupeds[index / KINDS];
+    ops_begin(o, result, index, "%s %s, T %u, F %u, D %u, E %u, K %u, %s", what, k->name, s->T, s->N, s->K, s->E, s->top_k,
+              case_routing_name(s->routing));
+}
+
+/* gate_up, down */
+static bool forward(struct ops *o, size_t index, struct ops_result *result)
+{
+    struct kind k;
+    const bool there = begin_kind(o, index, &k), x16 = index / KINDS % 2;
+    name_grouped(o, index, result, "experts", &k);
+    if (!there)
+        return end_kind(o, &k);
+    struct grouped g = begin_grouped(o, index, &k);
+    const struct vkm_routing *r = &g.routing.r;
+    const uint32_t R = (uint32_t)g.R, ab = (x16 ? NARROW_A : 0u) | NARROW_B;
+    struct mixed x = input(o, g.T * g.D, x16, k.type), w13 = input(o, g.E * 2 * g.F * g.D, true, k.type);
+    struct mixed h13 = output(o, 2 * g.R * g.F, true, k.type), act = output(o, g.R * g.F, true, k.type);
+    struct mixed a = input(o, g.R * g.F, true, k.type), w2 = input(o, g.E * g.D * g.F, !x16, k.type);
+    struct mixed rows = output(o, g.R * g.D, x16, k.type);
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
+        .routing = r, .gather = GATHER_A, .narrow = ab | NARROW_C, .a = x.a.buf, .b = w13.a.buf, .c = h13.a.buf,
+        .act = act.a.buf, .m = R, .n = r->F, .k = r->D});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "down", .form = GEMM_NT, .routing = r,
+        .narrow = NARROW_A | (x16 ? NARROW_C : NARROW_B), .a = a.a.buf, .b = w2.a.buf, .c = rows.a.buf, .m = R, .n = r->D,
+        .k = r->F});
+    if (ops_run(o)) {
+        struct num *nx = operand(o, &x, k.type), *nw = operand(o, &w13, k.type), *h = ops_new(o, h13.count);
+        struct num *sizes = ops_new(o, h13.count), *want_act = ops_new(o, act.count), *y = ops_new(o, rows.count);
+        ref_grouped_nt(g.E, g.offset, 2 * g.F, g.D, nx, g.token_of, nw, false, h);
+        ref_grouped_nt(g.E, g.offset, 2 * g.F, g.D, magnitudes(o, nx, x.count), g.token_of, magnitudes(o, nw, w13.count),
+                       false, sizes);
+        allow_cutting(&k, g.D, h13.count, sizes, h);
+        ref_swiglu(g.R, g.F, h, want_act);
+        expect(o, "h13", &h13, h);
+        expect(o, "act", &act, want_act);
+        struct num *na = operand(o, &a, k.type), *n2 = operand(o, &w2, k.type);
+        sizes = ops_new(o, rows.count);
+        ref_grouped_nt(g.E, g.offset, g.D, g.F, na, NULL, n2, false, y);
+        ref_grouped_nt(g.E, g.offset, g.D, g.F, magnitudes(o, na, a.count), NULL, magnitudes(o, n2, w2.count), false, sizes);
+        allow_cutting(&k, g.F, rows.count, sizes, y);
+        expect(o, "rows", &rows, y);
+    }
+    return end_kind(o, &k);
+}
+
+/* down.bwd.x with dSwiGLU */
+static bool dswiglu(struct ops *o, size_t index, struct ops_result *result)
+{
+    struct kind k;
+    const bool there = begin_kind(o, index, &k);
+    name_grouped(o, index, result, "experts' dSwiGLU", &k);
+    if (!there)
+        return end_kind(o, &k);
+    struct grouped g = begin_grouped(o, index, &k);
+    const struct vkm_routing *r = &g.routing.r;
+    const uint32_t parts = vkm_gemm_parts(o->ctx, k.type, r->F);
+    struct mixed dy = input(o, g.T * g.D, false, k.type), w2 = input(o, g.E * g.D * g.F, true, k.type);
+    struct mixed h13 = changed(o, 2 * g.R * g.F, true, k.type), act = output(o, g.R * g.F, true, k.type);
+    struct ops_array gate = ops_in(o, g.R, 1), dgate = ops_out(o, g.R * parts);
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "dswiglu", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU,
+        .routing = r, .gather = GATHER_A, .narrow = NARROW_B | NARROW_C, .a = dy.a.buf, .b = w2.a.buf, .c = h13.a.buf,
+        .act = act.a.buf, .gate = gate.buf, .dgate = dgate.buf, .m = (uint32_t)g.R, .n = r->F, .k = r->D});
+    if (ops_run(o)) {
+        const size_t n = g.R * g.F;
+        struct num *h = exact(o, &h13), *weight = ops_num(o, gate), *raw = ops_new(o, n), *sizes = ops_new(o, n);
+        struct num *a = ops_new(o, n), *da = ops_new(o, n), *dh = ops_new(o, 2 * n), *dg = ops_new(o, g.R);
+        struct num *nd = operand(o, &dy, k.type), *nw = operand(o, &w2, k.type);
+        float *sums = ops_new_floats(o, g.R);
+        ref_swiglu(g.R, g.F, h, a);
+        ref_grouped_nn(g.E, g.offset, g.F, g.D, nd, g.token_of, nw, false, raw);
+        ref_grouped_nn(g.E, g.offset, g.F, g.D, magnitudes(o, nd, dy.count), g.token_of, magnitudes(o, nw, w2.count), false,
+                       sizes);
+        allow_cutting(&k, g.D, n, sizes, raw);
+        ref_gate_gradient(g.T, r->K, g.F, g.row_of, raw, a, dg);
+        for (size_t i = 0; i < n; i++) {
+            const struct num w = weight[g.slot_of[i / g.F]];
+            da[i] = num_mul(w, raw[i]);
+            a[i] = num_mul(w, a[i]);
+        }
+        ref_swiglu_backward(g.R, g.F, h, da, dh);
+        for (size_t slot = 0; slot < g.R; slot++)
+            for (uint32_t part = 0; part < parts; part++)
+                sums[slot] += ops_floats(o, dgate)[g.row_of[slot] * parts + part];
+        expect(o, "dh13", &h13, dh);
+        expect(o, "gate act", &act, a);
+        ops_expect_floats(o, "dgate", sums, g.R, dg);
+    }
+    return end_kind(o, &k);
+}
+
+/* down.bwd.w, gate_up.bwd.w and gate_up.bwd.x */
+static bool gradients(struct ops *o, size_t index, struct ops_result *result)
+{
+    struct kind k;
+    const bool there = begin_kind(o, index, &k);
+    name_grouped(o, index, result, "experts' gradients", &k);
+    if (!there)
+        return end_kind(o, &k);
+    struct grouped g = begin_grouped(o, index, &k);
+    const struct vkm_routing *r = &g.routing.r;
+    const uint32_t R = (uint32_t)g.R;
+    struct mixed dy = input(o, g.T * g.D, false, k.type), act = input(o, g.R * g.F, true, k.type);
+    struct mixed h = input(o, g.T * g.D, true, k.type), w = input(o, g.E * g.F * g.D, true, k.type);
+    struct ops_array dw2 = ops_added(o, g.E * g.D * g.F), dw1 = ops_added(o, g.E * g.F * g.D);
+    struct mixed dx = output(o, g.R * g.D, true, k.type);
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "down.bwd.w", .form = GEMM_TN, .routing = r, .gather = GATHER_A,
+        .narrow = NARROW_B, .a = dy.a.buf, .b = act.a.buf, .c = dw2.buf, .m = r->D, .n = r->F, .k = R, .accumulate = true});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up.bwd.w", .form = GEMM_TN, .routing = r,
+        .gather = GATHER_B, .narrow = NARROW_A | NARROW_B, .a = act.a.buf, .b = h.a.buf, .c = dw1.buf, .m = r->F,
+        .n = r->D, .k = R, .accumulate = true});
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up.bwd.x", .form = GEMM_NN, .routing = r,
+        .narrow = NARROW_A | NARROW_B | NARROW_C, .a = act.a.buf, .b = w.a.buf, .c = dx.a.buf, .m = R, .n = r->D,
+        .k = r->F});
+    if (ops_run(o)) {
+        struct num *nd = operand(o, &dy, k.type), *na = operand(o, &act, k.type), *nh = operand(o, &h, k.type);
+        struct num *nw = operand(o, &w, k.type), *sa = magnitudes(o, na, act.count), *want = ops_num(o, dw2);
+        struct num *sizes = ops_new(o, dw2.count);
+        ref_grouped_tn(g.E, g.offset, g.D, g.F, nd, g.token_of, na, NULL, true, want);
+        ref_grouped_tn(g.E, g.offset, g.D, g.F, magnitudes(o, nd, dy.count), g.token_of, sa, NULL, false, sizes);
+        allow_cutting(&k, g.R, dw2.count, sizes, want);
+        ops_expect(o, "dw2", dw2, want);
+        want = ops_num(o, dw1);
+        sizes = ops_new(o, dw1.count);
+        ref_grouped_tn(g.E, g.offset, g.F, g.D, na, NULL, nh, g.token_of, true, want);
+        ref_grouped_tn(g.E, g.offset, g.F, g.D, sa, NULL, magnitudes(o, nh, h.count), g.token_of, false, sizes);
+        allow_cutting(&k, g.R, dw1.count, sizes, want);
+        ops_expect(o, "dw1", dw1, want);
+        want = ops_new(o, dx.count);
+        sizes = ops_new(o, dx.count);
+        ref_grouped_nn(g.E, g.offset, g.D, g.F, na, NULL, nw, false, want);
+        ref_grouped_nn(g.E, g.offset, g.D, g.F, sa, NULL, magnitudes(o, nw, w.count), false, sizes);
+        allow_cutting(&k, g.F, dx.count, sizes, want);
+        expect(o, "dx rows", &dx, want);
+    }
+    return end_kind(o, &k);
+}
+
+const struct ops_case ops_cases_narrow[] = {
+    {"16-bit gemm", gemm, KINDS * CASE_COUNT(case_gemms)},
+    {"16-bit experts", forward, KINDS * CASE_COUNT(case_groupeds)},
+    {"16-bit dSwiGLU", dswiglu, KINDS * CASE_COUNT(case_groupeds)},
+    {"16-bit gradients", gradients, KINDS * CASE_COUNT(case_groupeds)},
+    {0},
+};
