@@ -1,6 +1,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
+#ifdef WITH_16
+layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
+#include "common/narrow.glsl"
+#endif
 /* AdamW (Loshchilov and Hutter 2019), in PyTorch's order: w -= lr decay w; m, v; w -= lr m^ / (sqrt(v^) + eps).
  * The gradient is scaled by clip_scale, used, and left at zero for the next step's accumulation. */
 PUSH(adamw);
@@ -20,5 +24,9 @@ void main()
     p.m.v[i] = m;
     p.v.v[i] = v;
     float w = p.w.v[i] - lr * p.decay * p.w.v[i];
-    p.w.v[i] = w - lr * (m * p.control.v.bias1) / (sqrt(v * p.control.v.bias2) + p.eps);
+    w -= lr * (m * p.control.v.bias1) / (sqrt(v * p.control.v.bias2) + p.eps);
+    p.w.v[i] = w;
+#ifdef WITH_16
+    store16(p.w16, i, w);
+#endif
 }

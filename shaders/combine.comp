@@ -1,8 +1,18 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
+#ifdef WITH_16
+layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
+#include "common/narrow.glsl"
+#endif
 /* y[t,d] = base[t,d] + sum_k g[t,k] * rows[row_of[t,k],d]: a gather in the order of k, no atomics */
 PUSH(combine);
+
+#ifdef WITH_16
+float row_value(uint i) { return load16(p.rows, i); }
+#else
+float row_value(uint i) { return p.rows.v[i]; }
+#endif
 
 void main()
 {
@@ -14,7 +24,7 @@ void main()
     for (uint k = 0; k < p.K; k++) {
         float g = PRESENT(p.g) ? p.g.v[t * p.K + k] : 1.0;
         if (g != 0.0) /* a dropped expert has no row */
-            sum = fma(g, p.rows.v[p.row_of.v[t * p.K + k] * p.D + d], sum);
+            sum = fma(g, row_value(p.row_of.v[t * p.K + k] * p.D + d), sum);
     }
     p.y.v[i] = PRESENT(p.base) ? p.base.v[i] + sum : sum;
 }

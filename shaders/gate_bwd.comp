@@ -35,14 +35,15 @@ void main()
         }
     }
 
+    float loss_scale = p.loss_scale.v.scale, lbl_scale = p.lbl_scale * loss_scale;
     /* dz holds LBL's c, then dp, then dz. Without LBL lbl_scale is 0 and load is some array of E numbers. */
     uint load = t / p.group * p.E;
     for (uint e = lane; e < p.E; e += lanes)
-        p.dz.v[row + e] = p.lbl_full != 0 ? p.lbl_scale * p.load.v[load + e] : 0.0;
+        p.dz.v[row + e] = p.lbl_full != 0 ? lbl_scale * p.load.v[load + e] : 0.0;
     for (uint k = 0; k < p.K; k++) {
         uint e = expert(slot + k);
         if (lane == e % lanes)
-            p.dz.v[row + e] = p.lbl_scale * p.load.v[load + e];
+            p.dz.v[row + e] = lbl_scale * p.load.v[load + e];
     }
     if (p.sigmoid != 0 && p.lbl_scale != 0.0) {
         float total = 0.0, along = 0.0;
@@ -75,7 +76,7 @@ void main()
     for (uint e = lane; e < p.E; e += lanes)
         inner = fma(p.p.v[row + e], p.dz.v[row + e], inner);
     inner = workgroup_sum(inner);
-    float pull = p.z_scale != 0.0 ? p.z_scale * p.lse.v[t] : 0.0;
+    float pull = p.z_scale != 0.0 ? p.z_scale * loss_scale * p.lse.v[t] : 0.0;
     for (uint e = lane; e < p.E; e += lanes)
         p.dz.v[row + e] = p.p.v[row + e] * (p.dz.v[row + e] - inner + pull);
 }

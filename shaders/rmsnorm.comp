@@ -2,6 +2,10 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 #include "common/reduce.glsl"
+#ifdef WITH_16
+layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
+#include "common/narrow.glsl"
+#endif
 /* y[t,d] = x[t,d] * w[d] / sqrt(mean_d x^2 + eps); a workgroup a row */
 PUSH(rmsnorm);
 
@@ -17,6 +21,11 @@ void main()
         square = fma(x, x, square);
     }
     float rstd = inversesqrt(workgroup_sum(square) / float(p.D) + p.eps);
-    for (uint d = lane; d < p.D; d += lanes)
-        p.y.v[row + d] = p.x.v[row + d] * rstd * p.w.v[d];
+    for (uint d = lane; d < p.D; d += lanes) {
+        float y = p.x.v[row + d] * rstd * p.w.v[d];
+        p.y.v[row + d] = y;
+#ifdef WITH_16
+        store16(p.y16, row + d, y);
+#endif
+    }
 }

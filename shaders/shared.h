@@ -35,6 +35,7 @@ typedef uint32_t uint;
 #define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product */
 #define SPEC_GEMM_CM_N 14
 #define SPEC_GEMM_CM_K 15
+#define SPEC_TYPE 1            /* TYPE_: of the 16-bit array that a kernel named _16 has */
 #define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
 #define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
 
@@ -88,6 +89,13 @@ struct step_stats {
     float grad_norm;
     float clip_scale; /* what AdamW multiplies gradients by */
     uint skip;        /* 1: not finite, AdamW leaves the weights alone */
+    float loss_scale; /* of the next step, and good steps since it last changed */
+    uint good_steps;
+};
+/* What gradients are multiplied by until AdamW divides by it (Micikevicius et al. 2018), so that f16 holds them. */
+struct loss_scale {
+    float scale;
+    uint good_steps;
 };
 /* How a layer routes; sums until the host divides them. */
 #define GATE_BINS 16
@@ -100,8 +108,9 @@ struct router_stats {
 #ifdef GL_core_profile
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Control { step_control v; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Stats { step_stats v; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer LossScale { loss_scale v; };
 #else
-typedef uint64_t Control, Stats;
+typedef uint64_t Control, Stats, LossScale;
 #endif
 
 ARGS(fill) { /* v[0..count) = value */
@@ -124,8 +133,13 @@ ARGS(embed_bwd) { /* dw [V,D] += rows of dy [T,D] by token */
     uint T, D, V;
 };
 
-ARGS(rmsnorm) { /* y [T,D] from x [T,D], w [D] */
-    F32 x, w, y;
+ARGS(narrow) { /* y [count] 16-bit = x */
+    F32 x, y;
+    uint count;
+};
+
+ARGS(rmsnorm) { /* y [T,D] from x [T,D], w [D]; _16: also in 16 bits */
+    F32 x, w, y, y16;
     uint T, D;
     float eps;
 };
@@ -192,6 +206,7 @@ ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and the 
     F32 load;        /* [T / group, E] f of LBL */
     F32 lse;         /* [T] (softmax) */
     F32 dz;
+    LossScale loss_scale;
     uint T, E, K, parts;
     uint sigmoid;
     uint norm_topk;
@@ -226,7 +241,7 @@ ARGS(route) { /* idx [T,K] to the expert-sorted order; see route_*.comp */
     uint f_tiles, d_tiles;
 };
 
-ARGS(combine) { /* y [T,D] = base + sum_k g[t,k] rows[row_of[t,k]]; base and g may be absent */
+ARGS(combine) { /* y [T,D] = base + sum_k g[t,k] rows[row_of[t,k]]; base and g may be absent; _16: rows are 16-bit */
     F32 rows;
     U32 row_of;
     F32 g, base, y;
@@ -237,6 +252,7 @@ ARGS(xent) { /* logits [T,V] become their gradient; loss, z_loss [T] */
     F32 logits;
     U32 target;
     F32 loss, z_loss;
+    LossScale loss_scale;
     uint T, V;
     float z_coef;
     float scale;        /* of the gradient; 0: logits are left alone */
@@ -249,8 +265,9 @@ ARGS(sum) { /* *out += scale * sum of x[0..count) */
     float scale;
 };
 
-ARGS(simbal) { /* gram [E,E] becomes sign(gram - I); row [E] = sums of |gram - I| */
+ARGS(simbal) { /* gram [E,E] becomes loss scale * sign(gram - I); row [E] = sums of |gram - I| */
     F32 gram, row;
+    LossScale loss_scale;
     uint E;
 };
 
@@ -312,13 +329,15 @@ ARGS(pes) { /* pes [T] = mean over pairs of experts of the cosine of their rows 
 ARGS(grad_norm) { /* partial [groups] = sums of squares; the last kernel turns all partials into the norm */
     F32 x, partial;
     Stats stats;
+    LossScale loss_scale;
     uint count;
     uint partials;
     float clip;
+    uint growth;      /* good steps after which the loss scale doubles; 0: it never changes */
 };
 
-ARGS(adamw) {
-    F32 w, g, m, v;
+ARGS(adamw) { /* _16: w16 = w in 16 bits */
+    F32 w, g, m, v, w16;
     Control control;
     Stats stats;
     uint count;

@@ -3,7 +3,7 @@
 #include "common/base.glsl"
 #include "common/reduce.glsl"
 /* lse = log sum_v exp l[v]; loss = lse - l[target], z = z_coef lse^2;
- * dl[v] = scale (exp(l[v] - lse) (1 + 2 z_coef lse) - [v = target]), in place. A workgroup a row. */
+ * dl[v] = scale loss_scale (exp(l[v] - lse) (1 + 2 z_coef lse) - [v = target]), in place. A workgroup a row. */
 PUSH(xent);
 
 void main()
@@ -30,9 +30,10 @@ void main()
     if (p.scale == 0.0)
         return;
     barrier(); /* the target's logit has been read */
+    float scale = p.scale * p.loss_scale.v.scale;
     float slope = (1.0 + 2.0 * p.z_coef * lse) / total;
     for (uint v = lane; v < p.V; v += lanes) {
         float dl = exp(p.logits.v[row + v] - top) * slope;
-        p.logits.v[row + v] = counts ? p.scale * (dl - float(v == target)) : 0.0;
+        p.logits.v[row + v] = counts ? scale * (dl - float(v == target)) : 0.0;
     }
 }

@@ -155,7 +155,10 @@ void print_summary(const struct progress *p, const struct vkmoe_step_report *rep
 {
     char time[16];
     live_clear();
-    if (report->skipped_total > 0)
+    if (report->skipped_total > 0 && report->loss_scale != 1)
+        message("%" PRIu64 " steps were skipped while the loss scale adapted to f16; it is %g now", report->skipped_total,
+                (double)report->loss_scale);
+    else if (report->skipped_total > 0)
         message("warning: %" PRIu64 " steps were skipped: their loss or gradient was not finite; try a smaller --lr",
                 report->skipped_total);
     if (p->quiet)

@@ -9,6 +9,7 @@
 
 /* A choice is read into an unsigned. */
 _Static_assert(sizeof(enum vkmoe_gate) == sizeof(unsigned) && sizeof(enum vkmoe_router_init) == sizeof(unsigned) &&
+               sizeof(enum vkmoe_precision) == sizeof(unsigned) &&
                    sizeof(enum vkmoe_lbl_scope) == sizeof(unsigned), "an enumeration is not as large as an unsigned");
 
 /* Every flag that has a preset's default, for its table. */

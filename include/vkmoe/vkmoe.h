@@ -90,6 +90,7 @@ struct vkmoe_device_info {
     uint32_t subgroup_size;    /* the default subgroup size, in invocations */
     uint32_t shared_bytes;     /* shared memory of a workgroup */
     bool float16;              /* f16 arithmetic and storage */
+    bool storage16;            /* 16-bit arrays: what VKMOE_F16 and VKMOE_BF16 need */
     bool bfloat16;             /* VK_KHR_shader_bfloat16 */
     bool cooperative_matrix;   /* VK_KHR_cooperative_matrix */
     bool usable;               /* vkmoe can run on it */
@@ -189,6 +190,14 @@ struct vkmoe_model_config {
 /* The dense model of equal active size: one expert as wide as the K active ones and the shared one together. */
 VKMOE_API struct vkmoe_model_config vkmoe_model_dense(const struct vkmoe_model_config *model);
 
+/* Of matrix products (but the router's) and of the experts' activations in memory; weights, their optimizer, sums and all
+ * else are f32 always. */
+enum vkmoe_precision {
+    VKMOE_F32,
+    VKMOE_F16,                 /* with a loss scale that adapts: a step whose gradients overflow is skipped and counted */
+    VKMOE_BF16,
+};
+
 struct vkmoe_train_config {
     uint64_t seed;             /* initial weights and order of the data */
     uint32_t steps;            /* optimizer steps; the learning rate's schedule ends there */
@@ -202,6 +211,7 @@ struct vkmoe_train_config {
     struct vkmoe_balance balance;
     enum vkmoe_router_init router_init;
     float z_loss;              /* coefficient of mean (log sum exp logits)^2 */
+    enum vkmoe_precision precision; /* 16 bits: on devices with storage16; ERROR_DEVICE elsewhere */
     uint32_t log_every;        /* steps between lines of metrics.jsonl; 0 means 10 */
     uint32_t eval_every;       /* steps between validations; 0: only at the end */
     uint32_t save_every;       /* steps between checkpoints; 0: only at the end */
@@ -305,6 +315,7 @@ struct vkmoe_step_report {
     float lr;
     bool skipped;              /* loss or gradient was not finite: weights unchanged */
     uint64_t skipped_total;
+    float loss_scale;          /* of the next step; 1 but for VKMOE_F16 */
     double tokens_per_second;  /* over the last steps, validation and saving left out */
     uint32_t layers, experts;
     const uint32_t *expert_tokens; /* [layers, experts]: routed rows of the step */

@@ -258,7 +258,7 @@ static void probe_narrow(const struct vkm_vk *vk, struct vkm_device *device, con
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
-    caps->storage16 = f11->storageBuffer16BitAccess;
+    caps->storage16 = device->info.storage16 = f11->storageBuffer16BitAccess;
     caps->float16 = caps->storage16 && f12->shaderFloat16;
     if (device->info.bfloat16) {
         bfloat16.pNext = features.pNext;

@@ -198,6 +198,7 @@ static void check_train(struct check *c, const struct vkmoe_model_config *m, con
     check_balance(c, m, &t->balance);
     choice(c, "router_init", (int)t->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
            "orthogonal, normal, unit or orthogonal-small");
+    choice(c, "precision", (int)t->precision, VKMOE_BF16 + 1, "f32, f16 or bf16");
     if (c->status != VKMOE_OK)
         return;
     check_batch(c, m, t->batch);

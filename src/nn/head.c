@@ -1,9 +1,17 @@
 /* The end of the network: final norm, logits in chunks of tokens (so that [T,V] never exists at once), losses. */
 #include "nn/net.h"
 
+/* Rows of f32 or u32. */
 static struct vkm_buf token_rows(struct vkm_buf b, uint32_t first, uint32_t count, uint32_t width)
 {
     return vkm_buf_slice(b, (uint64_t)first * width * 4, (uint64_t)count * width * 4);
+}
+
+/* The normalised rows from `first` as an operand. */
+static struct vkm_buf input_rows(const struct vkm_net *net, uint32_t first, uint32_t count)
+{
+    uint64_t D = net->config.d_model;
+    return vkm_buf_slice(vkm_net_input(net), vkm_net_bytes(net, first * D), vkm_net_bytes(net, count * D));
 }
 
 /* logits [count,V] of the normalised rows from `first` */
@@ -11,15 +19,15 @@ static void logits(struct vkm_rec *rec, const struct vkm_net *net, uint32_t firs
 {
     uint32_t D = net->config.d_model;
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "head", .form = GEMM_NT, .a = token_rows(net->scratch.h, first, count, D),
-        .b = vkm_params_get(&net->params, VKM_PARAM_HEAD, VKM_NO_LAYER)->weight, .c = net->scratch.logits, .m = count,
-        .n = net->config.vocab, .k = D});
+        .label = "head", .form = GEMM_NT, .type = net->type, .narrow = NARROW_A | NARROW_B,
+        .a = input_rows(net, first, count),
+        .b = vkm_net_matrix(net, vkm_params_get(&net->params, VKM_PARAM_HEAD, VKM_NO_LAYER)), .c = net->scratch.logits,
+        .m = count, .n = net->config.vocab, .k = D});
 }
 
 static void final_norm(struct vkm_rec *rec, const struct vkm_net *net)
 {
-    vkm_op_rmsnorm(rec, net->x_out, vkm_params_get(&net->params, VKM_PARAM_FINAL_NORM, VKM_NO_LAYER)->weight, net->scratch.h,
-                   net->T, net->config.d_model, net->config.norm_eps);
+    vkm_net_norm(rec, net, net->x_out, vkm_params_get(&net->params, VKM_PARAM_FINAL_NORM, VKM_NO_LAYER));
 }
 
 void vkm_net_logits(struct vkm_rec *rec, const struct vkm_net *net)
@@ -34,11 +42,12 @@ static void logits_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
     uint32_t D = net->config.d_model, V = net->config.vocab;
     const struct vkm_param *head = vkm_params_get(&net->params, VKM_PARAM_HEAD, VKM_NO_LAYER);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "head.bwd.w", .form = GEMM_TN, .a = net->scratch.logits, .b = token_rows(net->scratch.h, first, count, D),
-        .c = head->grad, .m = V, .n = D, .k = count, .accumulate = true});
+        .label = "head.bwd.w", .form = GEMM_TN, .type = net->type, .narrow = NARROW_B, .a = net->scratch.logits,
+        .b = input_rows(net, first, count), .c = head->grad, .m = V, .n = D, .k = count, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "head.bwd.x", .form = GEMM_NN, .a = net->scratch.logits, .b = head->weight,
-        .c = token_rows(net->scratch.dh, first, count, D), .m = count, .n = D, .k = V});
+        .label = "head.bwd.x", .form = GEMM_NN, .type = net->type, .narrow = NARROW_B, .a = net->scratch.logits,
+        .b = vkm_net_matrix(net, head), .c = token_rows(net->scratch.dh, first, count, D), .m = count, .n = D,
+        .k = V});
 }
 
 /* The losses on a layer's gate; f of the load-balancing loss stays for the backward. */
@@ -69,7 +78,8 @@ void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf
         uint32_t count = T - first < net->logit_rows ? T - first : net->logit_rows;
         logits(rec, net, first, count);
         vkm_op_xent(rec, s->logits, token_rows(target, first, count, 1), token_rows(s->loss, first, count, 1),
-                    token_rows(s->z_loss, first, count, 1), count, net->config.vocab, loss->z_coef, loss->scale);
+                    token_rows(s->z_loss, first, count, 1), net->loss_scale, count,
+                    net->config.vocab, loss->z_coef, loss->scale);
         if (loss->scale > 0)
             logits_backward(rec, net, first, count);
     }

@@ -64,7 +64,8 @@ void vkm_measure_router(struct vkm_rec *rec, const struct vkm_net *net, uint32_t
 
 uint32_t vkm_measure_pes_tokens(const struct vkm_net *net)
 {
-    uint32_t tokens = net->expert_rows / net->config.experts;
+    uint32_t rows = net->type == TYPE_F32 ? net->expert_rows : net->expert_rows / 2; /* they are f32 */
+    uint32_t tokens = rows / net->config.experts;
     return tokens < net->T ? tokens : net->T;
 }
 
@@ -77,11 +78,12 @@ void vkm_measure_pes(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     vkm_op_embed(rec, s->h, positions, l->x_mid, n, D); /* the rows at those positions */
     vkm_op_route(rec, all, (struct vkm_buf){0});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "measure.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = all, .gather = GATHER_A,
-        .a = l->x_mid, .b = vkm_net_param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = n * E, .n = F,
-        .k = D});
+        .label = "measure.gate_up", .narrow = NARROW_B | NARROW_C, .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
+        .routing = all, .gather = GATHER_A, .a = l->x_mid,
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W13, layer)), .c = l->h13, .act = s->act, .m = n * E,
+        .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "measure.down", .form = GEMM_NT, .routing = all, .a = s->act,
-        .b = vkm_net_param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = n * E, .n = D, .k = F});
+        .label = "measure.down", .narrow = NARROW_A | NARROW_B, .form = GEMM_NT, .routing = all, .a = s->act,
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W2, layer)), .c = s->rows, .m = n * E, .n = D, .k = F});
     vkm_op_pes(rec, s->rows, pes, n, D, E);
 }

@@ -12,12 +12,14 @@ static void shared_forward(struct vkm_rec *rec, const struct vkm_net *net, uint3
     uint32_t T = net->T, D = net->config.d_model, G = net->config.d_shared;
 
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .a = s->h,
-        .b = vkm_net_param(net, VKM_PARAM_SHARED13, layer)->weight, .c = l->shared13, .act = s->act, .m = T, .n = G,
-        .k = D});
+        .label = "shared.gate_up", .type = net->type, .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT,
+        .epilogue = EPILOGUE_SWIGLU, .a = vkm_net_input(net),
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_SHARED13, layer)), .c = l->shared13, .act = s->act,
+        .m = T, .n = G, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.down", .form = GEMM_NT, .a = s->act, .b = vkm_net_param(net, VKM_PARAM_SHARED2, layer)->weight,
-        .c = y, .m = T, .n = D, .k = G, .accumulate = true});
+        .label = "shared.down", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_NT, .a = s->act,
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_SHARED2, layer)), .c = y, .m = T, .n = D, .k = G,
+        .accumulate = true});
 }
 
 void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
@@ -29,19 +31,21 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, F = net->config.d_expert;
     uint32_t R = T * net->config.top_k;
 
-    vkm_op_rmsnorm(rec, l->x_mid, vkm_net_param(net, VKM_PARAM_MOE_NORM, layer)->weight, s->h, T, D, net->config.norm_eps);
+    vkm_net_norm(rec, net, l->x_mid, vkm_net_param(net, VKM_PARAM_MOE_NORM, layer));
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "router", .form = GEMM_NT, .a = s->h, .b = vkm_net_param(net, VKM_PARAM_ROUTER, layer)->weight,
         .c = l->gate.z, .m = T, .n = E, .k = D});
     vkm_op_gate(rec, &l->gate);
     vkm_op_route(rec, routing, expert_tokens);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU, .routing = routing, .gather = GATHER_A,
-        .a = s->h, .b = vkm_net_param(net, VKM_PARAM_W13, layer)->weight, .c = l->h13, .act = s->act, .m = R, .n = F,
+        .label = "moe.gate_up", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
+        .routing = routing, .gather = GATHER_A, .a = vkm_net_input(net),
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W13, layer)), .c = l->h13, .act = s->act, .m = R, .n = F,
         .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.down", .form = GEMM_NT, .routing = routing, .a = s->act,
-        .b = vkm_net_param(net, VKM_PARAM_W2, layer)->weight, .c = s->rows, .m = R, .n = D, .k = F});
+        .label = "moe.down", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT, .routing = routing,
+        .a = s->act, .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W2, layer)), .c = s->rows, .m = R, .n = D,
+        .k = F});
     vkm_op_combine(rec, routing, s->rows, l->gate.g, l->x_mid, y, D);
     if (net->config.d_shared)
         shared_forward(rec, net, layer, y);
@@ -57,17 +61,18 @@ static void shared_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
     uint32_t T = net->T, D = net->config.d_model, G = net->config.d_shared;
 
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .a = s->dx, .b = w2->weight,
-        .c = l->shared13, .act = s->act, .m = T, .n = G, .k = D});
+        .label = "shared.down.bwd.x", .type = net->type, .narrow = NARROW_B | NARROW_C, .form = GEMM_NN,
+        .epilogue = EPILOGUE_DSWIGLU, .a = s->dx, .b = vkm_net_matrix(net, w2), .c = l->shared13, .act = s->act,
+        .m = T, .n = G, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.down.bwd.w", .form = GEMM_TN, .a = s->dx, .b = s->act, .c = w2->grad, .m = D, .n = G, .k = T,
-        .accumulate = true});
+        .label = "shared.down.bwd.w", .type = net->type, .narrow = NARROW_B, .form = GEMM_TN, .a = s->dx, .b = s->act,
+        .c = w2->grad, .m = D, .n = G, .k = T, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.gate_up.bwd.w", .form = GEMM_TN, .a = l->shared13, .b = s->h, .c = w13->grad, .m = 2 * G, .n = D,
-        .k = T, .accumulate = true});
+        .label = "shared.gate_up.bwd.w", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_TN,
+        .a = l->shared13, .b = vkm_net_input(net), .c = w13->grad, .m = 2 * G, .n = D, .k = T, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.gate_up.bwd.x", .form = GEMM_NN, .a = l->shared13, .b = w13->weight, .c = s->dh, .m = T, .n = D,
-        .k = 2 * G, .accumulate = true});
+        .label = "shared.gate_up.bwd.x", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_NN,
+        .a = l->shared13, .b = vkm_net_matrix(net, w13), .c = s->dh, .m = T, .n = D, .k = 2 * G, .accumulate = true});
 }
 
 /* With a the activated rows: dA' = dy W2 gives the gate's gradient <dA', a> and da = g dA' (fused into the product's
@@ -85,28 +90,30 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
     uint32_t R = T * net->config.top_k;
     struct vkm_buf none = {0};
 
-    vkm_op_rmsnorm(rec, l->x_mid, norm->weight, s->h, T, D, net->config.norm_eps);
+    vkm_net_norm(rec, net, l->x_mid, norm);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.down.bwd.x", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU, .routing = routing, .gather = GATHER_A,
-        .a = s->dx, .b = w2->weight, .c = l->h13, .act = s->act, .gate = l->gate.g, .dgate = s->dgate, .m = R, .n = F,
-        .k = D});
+        .label = "moe.down.bwd.x", .narrow = NARROW_B | NARROW_C, .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU,
+        .routing = routing, .gather = GATHER_A, .a = s->dx, .b = vkm_net_matrix(net, w2), .c = l->h13, .act = s->act,
+        .gate = l->gate.g, .dgate = s->dgate, .m = R, .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.down.bwd.w", .form = GEMM_TN, .routing = routing, .gather = GATHER_A, .a = s->dx, .b = s->act,
-        .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});
+        .label = "moe.down.bwd.w", .narrow = NARROW_B, .form = GEMM_TN, .routing = routing, .gather = GATHER_A,
+        .a = s->dx, .b = s->act, .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.gate_up.bwd.w", .form = GEMM_TN, .routing = routing, .gather = GATHER_B, .a = l->h13, .b = s->h,
-        .c = w13->grad, .m = 2 * F, .n = D, .k = R, .accumulate = true});
+        .label = "moe.gate_up.bwd.w", .narrow = NARROW_A | NARROW_B, .form = GEMM_TN, .routing = routing,
+        .gather = GATHER_B, .a = l->h13, .b = vkm_net_input(net), .c = w13->grad, .m = 2 * F, .n = D, .k = R,
+        .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.gate_up.bwd.x", .form = GEMM_NN, .routing = routing, .a = l->h13, .b = w13->weight, .c = s->rows,
-        .m = R, .n = D, .k = 2 * F});
+        .label = "moe.gate_up.bwd.x", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NN, .routing = routing,
+        .a = l->h13, .b = vkm_net_matrix(net, w13), .c = s->rows, .m = R, .n = D, .k = 2 * F});
     vkm_op_combine(rec, routing, s->rows, none, none, s->dh, D);
 
     if (net->config.d_shared)
         shared_backward(rec, net, layer);
 
     vkm_op_gate_bwd(rec, &l->gate, routing, &(struct vkm_gate_grad){
-        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, routing->type, F), .load = l->load, .group = vkm_lbl_group(net, loss),
-        .lbl_full = loss->balance.lbl_full, .lbl_coef = loss->balance.lbl, .z_coef = loss->balance.router_z, .dz = s->dz});
+        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, routing->type, F), .load = l->load,
+        .group = vkm_lbl_group(net, loss), .lbl_full = loss->balance.lbl_full, .lbl_coef = loss->balance.lbl,
+        .z_coef = loss->balance.router_z, .loss_scale = net->loss_scale, .dz = s->dz});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "router.bwd.w", .form = GEMM_TN, .a = s->dz, .b = s->h, .c = router->grad, .m = E, .n = D, .k = T,
         .accumulate = true});

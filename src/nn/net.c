@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "ops/probe.h"
+
 enum { LOGIT_CHUNK = 64 << 20 }; /* bytes of a chunk of logits, at most */
 
 static uint64_t floats(uint64_t count)
@@ -30,9 +32,9 @@ static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
     vkm_arena_reserve(arena, "gate.g", floats(R), &l->gate.g);
     vkm_arena_reserve(arena, "gate.lse", floats(T), &l->gate.lse);
     vkm_arena_reserve(arena, "load", floats((uint64_t)net->B * c->experts), &l->load);
-    vkm_arena_reserve(arena, "moe.h13", floats(2ull * net->expert_rows * c->d_expert), &l->h13);
+    vkm_arena_reserve(arena, "moe.h13", vkm_net_bytes(net, 2ull * net->expert_rows * c->d_expert), &l->h13);
     if (c->d_shared)
-        vkm_arena_reserve(arena, "shared.h13", floats(2 * T * c->d_shared), &l->shared13);
+        vkm_arena_reserve(arena, "shared.h13", vkm_net_bytes(net, 2 * T * c->d_shared), &l->shared13);
     l->gate.T = l->routing.T = net->T;
     l->gate.E = l->routing.E = c->experts;
     l->gate.K = l->routing.K = c->top_k;
@@ -40,6 +42,7 @@ static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
     l->gate.norm_topk = c->norm_topk;
     l->routing.F = c->d_expert;
     l->routing.D = c->d_model;
+    l->routing.type = net->type;
     vkm_routing_reserve(net->ctx, arena, &l->routing);
 }
 
@@ -59,9 +62,12 @@ static void reserve_scratch(struct vkm_net *net)
     uint64_t T = net->T, R = net->expert_rows, D = c->d_model, width = D / c->heads;
     vkm_arena_reserve(arena, "rope.cos", floats(c->seq * (width / 2)), &net->cos);
     vkm_arena_reserve(arena, "rope.sin", floats(c->seq * (width / 2)), &net->sin);
+    vkm_arena_reserve(arena, "loss scale", sizeof(struct loss_scale), &net->loss_scale);
     vkm_arena_reserve(arena, "h", floats(T * D), &s->h);
-    vkm_arena_reserve(arena, "moe.act", floats(larger(R * c->d_expert, T * c->d_shared)), &s->act);
-    vkm_arena_reserve(arena, "moe.rows", floats(R * D), &s->rows);
+    if (net->type != TYPE_F32)
+        vkm_arena_reserve(arena, "h in 16 bits", vkm_net_bytes(net, T * D), &s->h16);
+    vkm_arena_reserve(arena, "moe.act", vkm_net_bytes(net, larger(R * c->d_expert, T * c->d_shared)), &s->act);
+    vkm_arena_reserve(arena, "moe.rows", vkm_net_bytes(net, R * D), &s->rows);
     vkm_arena_reserve(arena, "logits", floats((uint64_t)net->logit_rows * c->vocab), &s->logits);
     vkm_arena_reserve(arena, "loss", floats(T), &s->loss);
     vkm_arena_reserve(arena, "z_loss", floats(T), &s->z_loss);
@@ -79,7 +85,7 @@ static void reserve_scratch(struct vkm_net *net)
 
 /* The plan; parameters are `of`'s where that is given. */
 static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                              bool trainable, const struct vkm_net *of, struct vkm_net **out)
+                              bool trainable, uint32_t type, const struct vkm_net *of, struct vkm_net **out)
 {
     enum vkmoe_status status;
     *out = NULL;
@@ -90,8 +96,9 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
     net->config = *config;
     net->B = batch;
     net->T = batch * config->seq;
-    net->expert_rows = (uint32_t)larger((uint64_t)net->T * config->top_k, config->experts);
+    net->expert_rows = (uint32_t)larger((uint64_t)net->T * config->top_k, (type == TYPE_F32 ? 1ull : 2ull) * config->experts);
     net->trainable = trainable;
+    net->type = type;
     uint64_t rows = LOGIT_CHUNK / floats(config->vocab);
     net->logit_rows = rows < config->seq ? config->seq : rows < net->T ? (uint32_t)rows : net->T;
     net->layers = calloc(config->layers, sizeof *net->layers);
@@ -99,6 +106,8 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         status = vkm_fail_memory(&ctx->log);
         goto fail;
     }
+    if (!of && type != TYPE_F32 && (status = vkm_gemm_probe(ctx, type))) /* tiles, and so sizes, follow from it */
+        goto fail;
     if ((status = vkm_arena_create(ctx, "activations", VKM_MEMORY_DEVICE, &net->activation_arena)))
         goto fail;
     if (of) {
@@ -108,7 +117,7 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         if ((status = vkm_params_create(&ctx->log, config, &net->params)) ||
             (status = vkm_arena_create(ctx, "parameters", VKM_MEMORY_DEVICE, &net->param_arena)))
             goto fail;
-        vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable);
+        vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable, type);
     }
     for (uint32_t i = 0; i < (trainable ? config->layers : 1); i++)
         reserve_layer(net, &net->layers[i]);
@@ -125,14 +134,14 @@ fail:
 }
 
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                                 bool trainable, struct vkm_net **out)
+                                 bool trainable, uint32_t type, struct vkm_net **out)
 {
-    return plan(ctx, config, batch, trainable, NULL, out);
+    return plan(ctx, config, batch, trainable, type, NULL, out);
 }
 
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out)
 {
-    return plan(of->ctx, &of->config, batch, false, of, out);
+    return plan(of->ctx, &of->config, batch, false, of->type, of, out);
 }
 
 void vkm_net_destroy(struct vkm_net *net)
@@ -202,7 +211,16 @@ enum vkmoe_status vkm_net_commit(struct vkm_net *net)
         net->layers[i].routing.idx = net->layers[i].gate.idx;
         net->layers[i].gate.bias = vkm_net_param(net, VKM_PARAM_ROUTER_BIAS, i)->weight;
     }
+    const struct loss_scale one = {.scale = 1};
+    if ((status = vkm_buf_upload(net->ctx, net->loss_scale, &one, sizeof one)))
+        return status;
     return upload_angles(net);
+}
+
+void vkm_net_norm(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf x, const struct vkm_param *norm)
+{
+    vkm_op_rmsnorm(rec, x, norm->weight, net->scratch.h, net->scratch.h16, net->type, net->T, net->config.d_model,
+                   net->config.norm_eps);
 }
 
 /* The stream after block `layer`. Blocks that share their buffers write it where they read. */

@@ -15,15 +15,17 @@ struct vkm_layer {
     struct vkm_gate gate;           /* z: logits, then p; chosen experts and their weights */
     struct vkm_routing routing;     /* their rows */
     struct vkm_buf load;            /* [groups,E] f of the load-balancing loss */
-    struct vkm_buf h13;             /* [R,2F] hidden rows before the activation; their gradient in the backward */
+    struct vkm_buf h13;             /* [R,2F] hidden rows before the activation; their gradient in the backward; of the
+                                       network's type */
     struct vkm_buf shared13;        /* [T,2G] likewise of the shared expert, G = d_shared; absent without one */
 };
 
 /* Buffers that every block overwrites. */
 struct vkm_scratch {
     struct vkm_buf h;               /* [T,D] normalised input of a half-block */
-    struct vkm_buf act;             /* [R,F] or [T,G]: silu(h1) h3; gate-scaled in the backward */
-    struct vkm_buf rows;            /* [R,D] expert outputs; gradients of expert inputs */
+    struct vkm_buf h16;             /* the same in 16 bits; absent where the network's type is f32 */
+    struct vkm_buf act;             /* [R,F] or [T,G]: silu(h1) h3; gate-scaled in the backward; of the network's type */
+    struct vkm_buf rows;            /* [R,D] expert outputs; gradients of expert inputs; of the network's type */
     struct vkm_buf logits;          /* [chunk,V] */
     struct vkm_buf loss, z_loss;    /* [T] */
     struct vkm_buf balance;         /* of the balance losses; of what is measured (measure.c) */
@@ -42,13 +44,15 @@ struct vkm_net {
     struct vkmoe_model_config config;
     uint32_t B, T;                  /* sequences and tokens of a micro-batch */
     bool trainable;
-    uint32_t type;                  /* of matrix products and the experts' rows: TYPE_F32, TYPE_F16, TYPE_BF16 */
+    uint32_t type;                  /* TYPE_F32, TYPE_F16 or TYPE_BF16: of matrix products, but the router's, and of their
+                                       arrays that nothing else reads */
 
     struct vkm_params params;
     bool shares_params;             /* they are another network's */
     struct vkm_layer *layers;       /* [config.layers] */
     struct vkm_buf x_out;           /* [T,D] after the last block */
     struct vkm_buf cos, sin;        /* [S, width / 2] rotation angles */
+    struct vkm_buf loss_scale;      /* struct loss_scale of all gradients; 1 at first */
     struct vkm_scratch scratch;
     uint32_t logit_rows;            /* tokens in a chunk of logits */
     uint32_t expert_rows;           /* rows of h13, act and rows: R, at least E */
@@ -60,11 +64,11 @@ struct vkm_net {
 /* Plans a network for micro-batches of `batch` sequences: sizes are known (vkm_arena_bytes of its arenas), nothing is
  * allocated on the device. The configuration has been checked. */
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                                 bool trainable, struct vkm_net **out);
+                                 bool trainable, uint32_t type, struct vkm_net **out);
 /* Plans a network that runs on another's parameters with batches of its own; not trainable. `of` has been committed and
  * outlives it. */
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out);
-/* Allocates it. Parameters are not initialised. */
+/* Allocates it. Parameters are not initialised; after they are, vkm_params_narrow. */
 enum vkmoe_status vkm_net_commit(struct vkm_net *net);
 /* Accepts NULL. The device must not be using it. */
 void vkm_net_destroy(struct vkm_net *net);
@@ -103,6 +107,24 @@ static inline uint32_t vkm_lbl_group(const struct vkm_net *net, const struct vkm
 {
     return loss->balance.lbl_scope == VKMOE_LBL_SEQUENCE ? net->config.seq : net->T;
 }
+
+/* ---- arrays by the network's type ---- */
+
+/* A weight as an operand of a matrix product, the normalised input as one, and bytes of `count` elements. */
+static inline struct vkm_buf vkm_net_matrix(const struct vkm_net *net, const struct vkm_param *param)
+{
+    return net->type == TYPE_F32 ? param->weight : param->weight16;
+}
+static inline struct vkm_buf vkm_net_input(const struct vkm_net *net)
+{
+    return net->type == TYPE_F32 ? net->scratch.h : net->scratch.h16;
+}
+static inline uint64_t vkm_net_bytes(const struct vkm_net *net, uint64_t count)
+{
+    return count * (net->type == TYPE_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+/* scratch.h (and h16) = RMSNorm of x [T,D] with the parameter's weight */
+void vkm_net_norm(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf x, const struct vkm_param *norm);
 
 /* ---- the halves of a block: attention.c and moe.c ---- */
 

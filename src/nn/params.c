@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "gpu/recorder.h"
+#include "ops/ops.h"
 
 enum { ALIGN = VKM_BUF_ALIGN / sizeof(float) }; /* elements between the beginnings of two parameters */
 #define RANGE_MAX ((uint64_t)1 << 30)          /* elements of a range: kernels index them with 32 bits */
@@ -107,12 +107,14 @@ static uint64_t padded(uint64_t count)
     return (count + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint64_t max_block, bool trainable)
+void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint64_t max_block, bool trainable,
+                        uint32_t type)
 {
     uint64_t most = max_block > VKM_BLOCK_SLACK ? (max_block - VKM_BLOCK_SLACK) / sizeof(float) : 0;
     if (most > RANGE_MAX)
         most = RANGE_MAX;
     params->trainable = trainable;
+    params->type = type;
     params->range_count = 0;
     struct vkm_param_range *range = NULL;
     for (int decay = 1; decay >= 0; decay--) {
@@ -131,6 +133,8 @@ void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint
     for (uint32_t i = 0; i < params->range_count; i++) {
         struct vkm_param_range *r = &params->ranges[i];
         vkm_arena_reserve(arena, "weights", r->count * sizeof(float), &r->weight);
+        if (type != TYPE_F32 && r->decay)
+            vkm_arena_reserve(arena, "16-bit weights", r->count * sizeof(uint16_t), &r->weight16);
         if (!trainable)
             continue;
         vkm_arena_reserve(arena, "gradients", r->count * sizeof(float), &r->grad);
@@ -155,6 +159,8 @@ void vkm_params_bind(struct vkm_params *params)
             }
             uint64_t offset = at * sizeof(float), bytes = p->count * sizeof(float);
             p->weight = vkm_buf_slice(r->weight, offset, bytes);
+            if (r->weight16.bytes)
+                p->weight16 = vkm_buf_slice(r->weight16, offset / 2, bytes / 2);
             if (params->trainable) {
                 p->grad = vkm_buf_slice(r->grad, offset, bytes);
                 p->moment1 = vkm_buf_slice(r->moment1, offset, bytes);
@@ -268,6 +274,22 @@ bool vkm_param_draw(const struct vkm_param *p, const struct vkmoe_model_config *
         return init_router(w, p->dims[0], p->dims[1], router, seed, stream);
     }
     return true;
+}
+
+enum vkmoe_status vkm_params_narrow(struct vkmoe_context *ctx, const struct vkm_params *params)
+{
+    struct vkm_rec *rec;
+    if (params->type == TYPE_F32)
+        return VKMOE_OK;
+    enum vkmoe_status status = vkm_rec_create(ctx, "16-bit weights", &rec);
+    if (status)
+        return status;
+    for (uint32_t i = 0; i < params->range_count; i++) {
+        const struct vkm_param_range *r = &params->ranges[i];
+        if (r->weight16.bytes)
+            vkm_op_narrow(rec, r->weight, r->weight16, params->type, r->count);
+    }
+    return vkm_rec_run_once(rec);
 }
 
 enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_params *params)

@@ -44,13 +44,14 @@ struct vkm_param {
     enum vkm_init init;
     bool decay;
     struct vkm_buf weight, grad, moment1, moment2; /* empty until vkm_params_reserve's arenas are committed */
+    struct vkm_buf weight16;        /* the weight rounded to 16 bits, for matrix products; or absent */
 };
 
 /* A run of parameters that lie behind each other in memory and share `decay`: what AdamW and the norm work on. */
 struct vkm_param_range {
     bool decay;
     uint64_t count;                 /* elements, with the padding between parameters (always zero) */
-    struct vkm_buf weight, grad, moment1, moment2;
+    struct vkm_buf weight, grad, moment1, moment2, weight16;
 };
 
 struct vkm_params {
@@ -59,6 +60,7 @@ struct vkm_params {
     struct vkm_param_range *ranges;
     uint32_t range_count;
     bool trainable;                 /* gradients and moments exist */
+    uint32_t type;                  /* of weight16, which the parameters with decay have; TYPE_F32: none has */
 };
 
 /* Builds the table; no device memory yet. */
@@ -73,10 +75,15 @@ uint64_t vkm_params_total(const struct vkm_params *params);
 /* Those that one token passes through: the routed experts' share is K / E. */
 uint64_t vkm_params_active(const struct vkm_params *params, const struct vkmoe_model_config *config);
 
-/* Reserves weights (and, if trainable, gradients and moments) in `arena`, in as few ranges as `max_block` allows. */
-void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint64_t max_block, bool trainable);
+/* Reserves weights (and, if trainable, gradients and moments; with a type other than TYPE_F32, 16-bit copies of matrices) in
+ * `arena`, in as few ranges as `max_block` allows. */
+void vkm_params_reserve(struct vkm_params *params, struct vkm_arena *arena, uint64_t max_block, bool trainable,
+                        uint32_t type);
 /* Call once the arena is committed: cuts the ranges into the parameters' buffers. */
 void vkm_params_bind(struct vkm_params *params);
+
+/* Makes the 16-bit copies anew, after weights were loaded or drawn. */
+enum vkmoe_status vkm_params_narrow(struct vkmoe_context *ctx, const struct vkm_params *params);
 
 /* Weights, gradients and moments zero, the padding between them too. */
 enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_params *params);

@@ -7,9 +7,9 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t type, uint32_t
 
 /* Four neighbours in memory can be loaded at once: rows are whole fours of them and begin on such an address. gemm_direct
  * needs that along the sum alone. */
-static bool vec4_rows(const struct vkm_gemm *g, const struct vkm_gemm_tiles *tiles)
+static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles)
 {
-    uint64_t a_align = g->narrow & NARROW_A ? 8 : 16, b_align = g->narrow & NARROW_B ? 8 : 16;
+    uint64_t a_align = narrow & NARROW_A ? 8 : 16, b_align = narrow & NARROW_B ? 8 : 16;
     if (g->a.addr % a_align || g->b.addr % b_align)
         return false;
     if (!tiles->cm.m)
@@ -46,6 +46,7 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_routing *routing = g->routing;
     const uint32_t type = routing ? routing->type : g->type;
+    const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type);
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
@@ -54,9 +55,9 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     struct vkm_dispatch dispatch = {
         .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
         .spec = {[0] = tiles.wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
-                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g, &tiles), [SPEC_GEMM_BM] = tiles.bm,
+                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g, narrow, &tiles), [SPEC_GEMM_BM] = tiles.bm,
                  [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk,
-                 [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = g->narrow,
+                 [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
         .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,

@@ -2,13 +2,13 @@
 #include "ops/tiles.h"
 
 void vkm_op_xent(struct vkm_rec *rec, struct vkm_buf logits, struct vkm_buf target, struct vkm_buf loss,
-                 struct vkm_buf z_loss, uint32_t T, uint32_t V, float z_coef, float scale)
+                 struct vkm_buf z_loss, struct vkm_buf loss_scale, uint32_t T, uint32_t V, float z_coef, float scale)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_xent_args args = {logits.addr, target.addr, loss.addr, z_loss.addr, T, V, z_coef, scale};
+    struct vkm_xent_args args = {logits.addr, target.addr, loss.addr, z_loss.addr, loss_scale.addr, T, V, z_coef, scale};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         VKM_DISPATCH("xent", VKM_KERNEL_XENT, vkm_tiles(ctx).row_wg, args),
-        .groups = vkm_groups(ctx, T), .read = {target}, .write = {logits, loss, z_loss}});
+        .groups = vkm_groups(ctx, T), .read = {target, loss_scale}, .write = {logits, loss, z_loss}});
 }
 
 void vkm_op_sum(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, uint32_t count, float scale)
@@ -29,19 +29,19 @@ uint64_t vkm_simbal_scratch(uint32_t E)
     return gram_bytes(E) + E * sizeof(float);
 }
 
-void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf scratch,
-                   uint32_t E, uint32_t D, float coef)
+void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf loss_scale,
+                   struct vkm_buf scratch, uint32_t E, uint32_t D, float coef)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     struct vkm_buf gram = vkm_buf_slice(scratch, 0, (uint64_t)E * E * sizeof(float));
     struct vkm_buf row = vkm_buf_slice(scratch, gram_bytes(E), E * sizeof(float));
-    struct vkm_simbal_args args = {gram.addr, row.addr, E};
+    struct vkm_simbal_args args = {gram.addr, row.addr, loss_scale.addr, E};
 
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "simbal.gram", .form = GEMM_NT, .a = w, .b = w, .c = gram, .m = E, .n = E, .k = D});
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         VKM_DISPATCH("simbal", VKM_KERNEL_SIMBAL, vkm_tiles(ctx).row_wg, args),
-        .groups = vkm_groups(ctx, E), .write = {gram, row}});
+        .groups = vkm_groups(ctx, E), .read = {loss_scale}, .write = {gram, row}});
     vkm_op_sum(rec, row, out, E, coef);
     if (dw.bytes)
         vkm_op_gemm(rec, &(struct vkm_gemm){

@@ -22,9 +22,9 @@ void vkm_op_embed_bwd(struct vkm_rec *rec, struct vkm_buf dw, struct vkm_buf tok
 
 /* ---- RMSNorm (Zhang and Sennrich 2019) -------------------------------------------------------------------------- */
 
-/* y [T,D] from x [T,D], w [D] */
-void vkm_op_rmsnorm(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, struct vkm_buf y, uint32_t T, uint32_t D,
-                    float eps);
+/* y [T,D] from x [T,D], w [D]; y16 [T,D] the same rounded to `type` (TYPE_F16, TYPE_BF16), or absent */
+void vkm_op_rmsnorm(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, struct vkm_buf y, struct vkm_buf y16,
+                    uint32_t type, uint32_t T, uint32_t D, float eps);
 /* dx [T,D] +=, dw [D] += from x, w, dy [T,D]; scratch as vkm_rmsnorm_scratch */
 void vkm_op_rmsnorm_bwd(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, struct vkm_buf dy, struct vkm_buf dx,
                         struct vkm_buf dw, struct vkm_buf scratch, uint32_t T, uint32_t D, float eps);
@@ -57,7 +57,7 @@ struct vkm_gemm {
     uint32_t type;                /* TYPE_F32: all arrays are f32, and so is the product. TYPE_F16, TYPE_BF16: operands may be
                                      rounded to it, those named in `narrow` (NARROW_A, _B, _C) lie in memory so; sums are
                                      f32. A routing's type counts instead of this. The device has caps.storage16 */
-    uint32_t narrow;              /* no base with NARROW_C */
+    uint32_t narrow;              /* without a 16-bit type: ignored. No base with NARROW_C */
     float alpha;                  /* of the product; 0 means 1 */
     bool accumulate;              /* c += product */
     struct vkm_buf base;          /* c = base + product */
@@ -99,6 +99,7 @@ struct vkm_gate_grad {
     uint32_t group;               /* tokens that share a row of load */
     bool lbl_full;
     float lbl_coef, z_coef;       /* of vkm_op_lbl and of the router's z-loss z_coef * mean lse^2 (softmax); 0: off */
+    struct vkm_buf loss_scale;    /* struct loss_scale: the losses' gradients are multiplied by it, as dgate has been */
     struct vkm_buf dz;            /* [T,E] overwritten */
 };
 void vkm_op_gate_bwd(struct vkm_rec *rec, const struct vkm_gate *gate, const struct vkm_routing *routing,
@@ -109,7 +110,7 @@ void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *routing, struct
 /* Reserves the buffers of a routing but idx. */
 void vkm_routing_reserve(const struct vkmoe_context *ctx, struct vkm_arena *arena, struct vkm_routing *routing);
 
-/* y [T,D] = base [T,D] + sum_k g [T,k] rows [R,D] (row_of); base and g may be absent */
+/* y [T,D] = base [T,D] + sum_k g [T,k] rows [R,D] (row_of), rows of the routing's type; base and g may be absent */
 void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf rows, struct vkm_buf g,
                     struct vkm_buf base, struct vkm_buf y, uint32_t D);
 
@@ -131,15 +132,16 @@ void vkm_op_attention_bwd(struct vkm_rec *rec, const struct vkm_attention *atten
 
 /* ---- losses ----------------------------------------------------------------------------------------------------- */
 
-/* logits [T,V] become scale * their gradient (scale 0: they are left alone); loss, z_loss [T], 0 for TARGET_NONE */
+/* logits [T,V] become scale * loss_scale (struct loss_scale) * their gradient (scale 0: they are left alone); loss, z_loss
+ * [T], 0 for TARGET_NONE */
 void vkm_op_xent(struct vkm_rec *rec, struct vkm_buf logits, struct vkm_buf target, struct vkm_buf loss,
-                 struct vkm_buf z_loss, uint32_t T, uint32_t V, float z_coef, float scale);
+                 struct vkm_buf z_loss, struct vkm_buf loss_scale, uint32_t T, uint32_t V, float z_coef, float scale);
 /* out += scale * sum of x [count] */
 void vkm_op_sum(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, uint32_t count, float scale);
-/* SimBal (arXiv 2506.14038): out += coef * sum |W W^T - I|, dw [E,D] += its gradient; scratch as vkm_simbal_scratch.
- * dw absent: the loss alone. */
-void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf scratch,
-                   uint32_t E, uint32_t D, float coef);
+/* SimBal (arXiv 2506.14038): out += coef * sum |W W^T - I|, dw [E,D] += loss_scale * its gradient; scratch as
+ * vkm_simbal_scratch. dw absent: the loss alone. */
+void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf loss_scale,
+                   struct vkm_buf scratch, uint32_t E, uint32_t D, float coef);
 uint64_t vkm_simbal_scratch(uint32_t E);
 /* load [T / group, E] = fraction of a group's tokens for which an expert is active, from gate->idx; group divides T */
 void vkm_op_expert_load(struct vkm_rec *rec, const struct vkm_gate *gate, uint32_t group, struct vkm_buf load);
@@ -183,11 +185,16 @@ enum { VKM_NORM_PARTIALS = 256 }; /* partial sums of a range */
 
 /* partial [VKM_NORM_PARTIALS] = sums of squares of x [count] */
 void vkm_op_grad_square(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf partial, uint64_t count);
-/* stats (struct step_stats): norm, clip scale and whether to skip, from all partial sums */
-void vkm_op_grad_norm(struct vkm_rec *rec, struct vkm_buf partials, struct vkm_buf stats, uint32_t count, float clip);
-/* One AdamW step of w, m, v [count] with g, which becomes zero; control (struct step_control) and stats as above. */
+/* stats (struct step_stats): norm, clip scale and whether to skip, from all partial sums of gradients that loss_scale (struct
+ * loss_scale) has multiplied; it is adapted afterwards: halved by a skipped step, doubled after `growth` good ones. 0: fixed */
+void vkm_op_grad_norm(struct vkm_rec *rec, struct vkm_buf partials, struct vkm_buf stats, struct vkm_buf loss_scale,
+                      uint32_t count, float clip, uint32_t growth);
+/* One AdamW step of w, m, v [count] with g, which becomes zero; w16 [count] w rounded to `type`, or absent; control (struct
+ * step_control) and stats as above. */
 void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struct vkm_buf m, struct vkm_buf v,
-                  struct vkm_buf control, struct vkm_buf stats, uint64_t count, float beta1, float beta2, float eps,
-                  float decay);
+                  struct vkm_buf w16, uint32_t type, struct vkm_buf control, struct vkm_buf stats, uint64_t count,
+                  float beta1, float beta2, float eps, float decay);
+/* y [count] = x [count] rounded to `type` */
+void vkm_op_narrow(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf y, uint32_t type, uint64_t count);
 
 #endif

@@ -1,14 +1,17 @@
 #include "ops/colsum.h"
 #include "ops/tiles.h"
 
-void vkm_op_rmsnorm(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, struct vkm_buf y, uint32_t T, uint32_t D,
-                    float eps)
+void vkm_op_rmsnorm(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, struct vkm_buf y, struct vkm_buf y16,
+                    uint32_t type, uint32_t T, uint32_t D, float eps)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_rmsnorm_args args = {x.addr, w.addr, y.addr, T, D, eps};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+    struct vkm_rmsnorm_args args = {x.addr, w.addr, y.addr, y16.addr, T, D, eps};
+    struct vkm_dispatch dispatch = {
         VKM_DISPATCH("rmsnorm", VKM_KERNEL_RMSNORM, vkm_tiles(ctx).row_wg, args),
-        .groups = vkm_groups(ctx, T), .read = {x, w}, .write = {y}});
+        .groups = vkm_groups(ctx, T), .read = {x, w}, .write = {y, y16}};
+    if (y16.bytes)
+        vkm_dispatch_narrow(&dispatch, VKM_KERNEL_RMSNORM_16, type);
+    vkm_rec_dispatch(rec, &dispatch);
 }
 
 static uint64_t rstd_bytes(uint32_t T)

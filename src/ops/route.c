@@ -62,5 +62,7 @@ void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, stru
         dispatch.read[reads++] = g;
     if (base.bytes)
         dispatch.read[reads++] = base;
+    if (routing->type != TYPE_F32)
+        vkm_dispatch_narrow(&dispatch, VKM_KERNEL_COMBINE_16, routing->type);
     vkm_rec_dispatch(rec, &dispatch);
 }

@@ -35,4 +35,12 @@ static inline uint32_t vkm_div_up(uint64_t a, uint64_t b)
 #define VKM_DISPATCH(label_, kernel_, wg_, args_)                                                                        \
     .label = (label_), .kernel = (kernel_), .spec = {(wg_)}, .spec_count = 1, .args = &(args_), .args_bytes = sizeof(args_)
 
+/* Makes it the variant of a kernel that has a 16-bit array. */
+static inline void vkm_dispatch_narrow(struct vkm_dispatch *dispatch, enum vkm_kernel kernel, uint32_t type)
+{
+    dispatch->kernel = kernel;
+    dispatch->spec[SPEC_TYPE] = type;
+    dispatch->spec_count = SPEC_TYPE + 1;
+}
+
 #endif

@@ -207,7 +207,8 @@ static enum vkmoe_status show_step(struct vkm_metrics *m, const struct vkmoe_ste
     } points[] = {
         {"train/loss", r->loss}, {"train/simbal_loss", r->simbal_loss}, {"train/lbl_loss", r->lbl_loss},
         {"train/router_z_loss", r->router_z_loss}, {"train/z_loss", r->z_loss}, {"train/grad_norm", r->grad_norm},
-        {"train/lr", r->lr}, {"train/tokens_per_second", r->tokens_per_second},
+        {"train/lr", r->lr}, {"train/loss_scale", r->loss_scale},
+        {"train/tokens_per_second", r->tokens_per_second},
     };
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         enum vkmoe_status status = vkm_tensorboard_scalar(m->tensorboard, points[i].tag, r->step, points[i].value);
@@ -219,13 +220,14 @@ static enum vkmoe_status show_step(struct vkm_metrics *m, const struct vkmoe_ste
 
 enum vkmoe_status vkm_metrics_step(struct vkm_metrics *m, const struct vkmoe_step_report *r)
 {
-    json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}",
+    json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
                              "step", (json_int_t)r->step, "tokens", (json_int_t)r->tokens, "loss", number(r->loss),
                              "simbal_loss", number(r->simbal_loss), "lbl_loss", number(r->lbl_loss),
                              "router_z_loss", number(r->router_z_loss), "z_loss", number(r->z_loss),
                              "grad_norm", number(r->grad_norm), "lr", number(r->lr),
                              "tokens_per_second", number(r->tokens_per_second),
-                             "skipped", (json_int_t)r->skipped_total, "expert_tokens", expert_tokens(r));
+                             "skipped", (json_int_t)r->skipped_total, "loss_scale", number(r->loss_scale),
+                             "expert_tokens", expert_tokens(r));
     add_layers(m, line, r->metrics, false);
     enum vkmoe_status status = append(m, line);
     return status || !m->tensorboard ? status : show_step(m, r);

@@ -1,7 +1,7 @@
 /* metrics.jsonl: one JSON object a line, in order of steps; and the same numbers for TensorBoard.
  *
  * A log step:    {"step", "tokens", "loss", "simbal_loss", "lbl_loss", "router_z_loss", "z_loss", "grad_norm", "lr",
- *                 "tokens_per_second", "skipped" (steps so far), "expert_tokens": [[of each expert] of each layer],
+ *                 "tokens_per_second", "skipped" (steps so far), "loss_scale", "expert_tokens": [[of each expert] of each layer],
  *                 and of each layer, as struct vkmoe_layer_metrics says: "load_max", "load_min", "load_cv", "dead",
  *                 "seu", "entropy", "entropy_topk", "gram_mean_square", "gram_max", "gates": [[shares] of each layer]}
  * A validation:  {"step", "tokens", "val_loss", "val_tokens", the same of each layer on the validation tokens, "used"

@@ -5,6 +5,10 @@
 #include "nn/config.h"
 #include "train/trainer.h"
 
+/* The usual schedule of a dynamic loss scale (Micikevicius et al. 2018; PyTorch's GradScaler). */
+enum { LOSS_SCALE_GROWTH = 2000 };
+_Static_assert((int)VKMOE_F16 == TYPE_F16 && (int)VKMOE_BF16 == TYPE_BF16, "a precision is the type of 16-bit arrays");
+
 /* One field of the stats on the device. */
 #define STAT(trainer, field) vkm_buf_slice((trainer)->stats, offsetof(struct step_stats, field), sizeof(float))
 
@@ -25,7 +29,12 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
     t->ctx = ctx;
     t->model = vkm_config_model(*model, train);
     t->train = vkm_config_defaults(*train);
-    if ((status = vkm_net_create(ctx, &t->model, train->batch, true, &t->net)) ||
+    if (train->precision != VKMOE_F32 && !ctx->caps.storage16) {
+        status = vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE, "%s (%s) has no 16-bit arrays (storageBuffer16BitAccess); train with "
+                          "--precision f32", ctx->info.name, ctx->info.driver);
+        goto fail;
+    }
+    if ((status = vkm_net_create(ctx, &t->model, train->batch, true, train->precision, &t->net)) ||
         (status = vkm_evaluator_create(t->net, &t->evaluator)) || (status = vkm_probe_create(t->net, &t->probe)) ||
         (status = vkm_layer_sums_create(&ctx->log, model, &t->sums)) ||
         (status = vkm_arena_create(ctx, "training input", VKM_MEMORY_UPLOAD, &t->upload)) ||
@@ -139,8 +148,8 @@ static void record_simbal(struct vkmoe_trainer *t, struct vkm_rec *rec)
 {
     for (uint32_t layer = 0; layer < t->model.layers; layer++) {
         const struct vkm_param *router = vkm_net_param(t->net, VKM_PARAM_ROUTER, layer);
-        vkm_op_simbal(rec, router->weight, router->grad, STAT(t, simbal), t->net->scratch.balance, t->model.experts,
-                      t->model.d_model, t->train.balance.simbal);
+        vkm_op_simbal(rec, router->weight, router->grad, STAT(t, simbal), t->net->loss_scale, t->net->scratch.balance,
+                      t->model.experts, t->model.d_model, t->train.balance.simbal);
     }
 }
 
@@ -162,11 +171,12 @@ static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot
     for (uint32_t i = 0; i < params->range_count; i++)
         vkm_op_grad_square(rec, params->ranges[i].grad, vkm_buf_slice(t->partials, i * row, row),
                            params->ranges[i].count);
-    vkm_op_grad_norm(rec, t->partials, t->stats, params->range_count * VKM_NORM_PARTIALS, t->train.clip);
+    vkm_op_grad_norm(rec, t->partials, t->stats, t->net->loss_scale, params->range_count * VKM_NORM_PARTIALS, t->train.clip,
+                     t->train.precision == VKMOE_F16 ? LOSS_SCALE_GROWTH : 0);
     for (uint32_t i = 0; i < params->range_count; i++) {
         const struct vkm_param_range *r = &params->ranges[i];
-        vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, t->control[slot], t->stats, r->count,
-                     t->train.beta1, t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
+        vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, r->weight16, t->net->type, t->control[slot], t->stats,
+                     r->count, t->train.beta1, t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
     }
     if (t->train.balance.lossfree > 0)
         record_lossfree(t, rec);

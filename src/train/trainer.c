@@ -79,6 +79,14 @@ static void note_origin(struct vkmoe_trainer *t, const char *resume_dir)
     memcpy(t->state.device, device, sizeof device);
 }
 
+static enum vkmoe_status set_loss_scale(struct vkmoe_trainer *t, bool resumed)
+{
+    if (!resumed)
+        t->state.loss_scale = t->train.precision == VKMOE_F16 ? 65536 : 1;
+    const struct loss_scale scale = {t->state.loss_scale, t->state.good_steps};
+    return vkm_buf_upload(t->ctx, t->net->loss_scale, &scale, sizeof scale);
+}
+
 enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct vkmoe_trainer_desc *desc,
                                        struct vkmoe_trainer **out)
 {
@@ -108,11 +116,12 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
         goto fail;
     if (!desc->resume_dir)
         status = vkm_params_init(ctx, &t->net->params, &t->model, train.router_init, train.seed);
-    else if (!(status = vkm_params_clear(ctx, &t->net->params)) &&
-             !(status = vkm_weights_load(t->net, desc->resume_dir, &state)))
-        status = vkm_probe_change(t->probe, t->data, VKM_SPLIT_VALID, NULL); /* what the next validation compares with */
-    if (status)
+    else if (!(status = vkm_params_clear(ctx, &t->net->params)))
+        status = vkm_weights_load(t->net, desc->resume_dir, &state);
+    if (status || (status = vkm_params_narrow(ctx, &t->net->params)) || (status = set_loss_scale(t, desc->resume_dir)))
         goto fail;
+    if (desc->resume_dir && (status = vkm_probe_change(t->probe, t->data, VKM_SPLIT_VALID, NULL)))
+        goto fail; /* what the next validation compares with */
     if ((status = open_run(t, desc->resume_dir ? desc->resume_dir : desc->run_dir)))
         goto fail;
     *out = t;
@@ -164,13 +173,15 @@ static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
     t->state.step = step;
     t->state.tokens += step_tokens(t);
     t->state.skipped += stats.skip;
+    t->state.loss_scale = stats.loss_scale;
+    t->state.good_steps = stats.good_steps;
     t->last = (struct vkmoe_step_report){
         .step = step, .tokens = t->state.tokens, .loss = stats.loss,
         .simbal_loss = stats.simbal / layers, .lbl_loss = stats.lbl / layers,
         .router_z_loss = t->train.balance.router_z * stats.router_z / (layers * (float)step_tokens(t)),
         .z_loss = stats.z_loss, .grad_norm = stats.grad_norm,
         .lr = (float)vkm_schedule_lr(t->train.lr, step, t->train.warmup, t->train.steps), .skipped = stats.skip != 0,
-        .skipped_total = t->state.skipped,
+        .skipped_total = t->state.skipped, .loss_scale = stats.loss_scale,
         .tokens_per_second = t->period > 0 ? (double)step_tokens(t) / t->period : 0, .layers = t->model.layers,
         .experts = t->model.experts, .expert_tokens = t->expert_tokens};
     if (!is_log_step(t, step))

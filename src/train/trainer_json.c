@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "nn/config.h"
 
-enum { FORMAT = 2 };
+enum { FORMAT = 3 };
 
 /* One table for both directions. */
 enum kind { COUNT32, COUNT63, DIGITS, REAL, FLAG, ENUM, DEVICE };
@@ -42,9 +42,12 @@ static const char *const init_names[] = {
     NULL,
 };
 static const char init_choices[] = "\"orthogonal\", \"normal\", \"unit\" or \"orthogonal-small\"";
+static const char *const precision_names[] = {[VKMOE_F32] = "f32", [VKMOE_F16] = "f16", [VKMOE_BF16] = "bf16", NULL};
+static const char precision_choices[] = "\"f32\", \"f16\" or \"bf16\"";
 /* What stands in an ENUM's field. */
 _Static_assert(sizeof(enum vkmoe_gate) == sizeof(unsigned) && sizeof(enum vkmoe_lbl_scope) == sizeof(unsigned) &&
-               sizeof(enum vkmoe_router_init) == sizeof(unsigned), "enumerations are as wide as unsigned");
+               sizeof(enum vkmoe_router_init) == sizeof(unsigned) &&
+               sizeof(enum vkmoe_precision) == sizeof(unsigned), "enumerations are as wide as unsigned");
 
 static const struct field model_fields[] = {
     FIELD(vkmoe_model_config, layers, COUNT32),
@@ -82,6 +85,7 @@ static const struct field train_fields[] = {
     MEMBER(vkmoe_train_config, "lbl_full", balance.lbl_full, FLAG),
     ENUMERATION(vkmoe_train_config, "router_init", router_init, init),
     FIELD(vkmoe_train_config, z_loss, REAL),
+    ENUMERATION(vkmoe_train_config, "precision", precision, precision),
     FIELD(vkmoe_train_config, log_every, COUNT32),
     FIELD(vkmoe_train_config, eval_every, COUNT32),
     FIELD(vkmoe_train_config, save_every, COUNT32),
@@ -93,6 +97,8 @@ static const struct field state_fields[] = {
     FIELD(vkm_run_state, step, COUNT63),
     FIELD(vkm_run_state, tokens, COUNT63),
     FIELD(vkm_run_state, skipped, COUNT63),
+    FIELD(vkm_run_state, loss_scale, REAL),
+    FIELD(vkm_run_state, good_steps, COUNT32),
     FIELD(vkm_run_state, data, DIGITS),
     FIELD(vkm_run_state, device, DEVICE),
 };

@@ -11,6 +11,8 @@ struct vkm_run_state {
     uint64_t step;                  /* optimizer steps done, skipped ones included */
     uint64_t tokens;                /* seen in training */
     uint64_t skipped;               /* steps that left the weights unchanged */
+    float loss_scale;               /* of the next step: struct loss_scale */
+    uint32_t good_steps;            /* since it last changed */
     uint64_t data;                  /* vkm_data_fingerprint of the text */
     char device[VKM_DEVICE_TEXT];   /* "name (driver)" */
 };

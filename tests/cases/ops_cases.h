@@ -24,6 +24,9 @@ extern const struct ops_case ops_cases_optim[];
 extern const struct ops_case ops_cases_metrics[];
 extern const struct ops_case ops_cases_net[];
 
+/* struct loss_scale: an input of kernels. A power of two, by which they multiply exactly. */
+struct ops_array ops_loss_scale(struct ops *o, float scale);
+
 /* A routing with its outputs as arrays: T, E, K, F, D. idx [T,K] was filled by the case. */
 struct ops_routing {
     struct vkm_routing r;

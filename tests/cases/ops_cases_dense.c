@@ -33,7 +33,7 @@ static bool rmsnorm(struct ops *o, size_t index, struct ops_result *result)
     struct ops_array x = ops_in(o, n, 3), w = ops_in(o, s->D, 1), y = ops_out(o, n), dy = ops_in(o, n, 1);
     struct ops_array dx = ops_added(o, n), dw = ops_added(o, s->D);
     struct ops_array scratch = ops_scratch(o, vkm_rmsnorm_scratch(s->T, s->D));
-    vkm_op_rmsnorm(ops_record(o), x.buf, w.buf, y.buf, s->T, s->D, eps);
+    vkm_op_rmsnorm(ops_record(o), x.buf, w.buf, y.buf, (struct vkm_buf){0}, TYPE_F32, s->T, s->D, eps);
     vkm_op_rmsnorm_bwd(ops_record(o), x.buf, w.buf, dy.buf, dx.buf, dw.buf, scratch.buf, s->T, s->D, eps);
     if (ops_run(o)) {
         struct num *want = ops_new(o, n), *want_dx = ops_new(o, n), *want_dw = ops_num(o, dw);

@@ -28,12 +28,18 @@ static struct ops_array new_bias(struct ops *o, const struct case_gate *s, uint6
     return ops_in_copy(o, s->E, bias);
 }
 
+static float loss_scale(int variant)
+{
+    return variant == 2 ? 1024 : 1;
+}
+
 /* The losses on a gate: variant 0 has none, the others the load-balancing loss over groups of tokens, full or not, and, where
  * the gate is a softmax, the router's z-loss. */
 static struct vkm_gate_grad new_grad(struct ops *o, const struct case_gate *s, const struct vkm_gate *gate, int variant)
 {
     const uint32_t group = variant == 1 ? s->T : s->T % 3 == 0 ? s->T / 3 : 1;
     struct vkm_gate_grad grad = {.lbl_coef = variant ? 0.01f : 0, .lbl_full = variant == 1, .group = group,
+                                 .loss_scale = ops_loss_scale(o, loss_scale(variant)).buf,
                                  .z_coef = variant && !gate->sigmoid ? 0.02f : 0};
     if (variant) {
         grad.load = ops_scratch(o, (uint64_t)s->T / group * s->E * sizeof(float)).buf;
@@ -108,9 +114,10 @@ static bool gate_of(struct ops *o, size_t index, bool sigmoid, struct ops_result
         ops_expect(o, "lse", arrays[norm][3], lse);
         for (int variant = 0; variant < 3; variant++) {
             const struct ref_lbl lbl = {T, E, K, grads[variant].group, grads[variant].lbl_full, sigmoid,
-                                        (double)grads[variant].lbl_coef, NULL};
+                                        (double)grads[variant].lbl_coef * (double)loss_scale(variant), NULL};
             ref_lbl(&lbl, want, chosen, dp);
-            ref_gate_backward(&gate, scores, chosen, dg, variant ? dp : NULL, (double)grads[variant].z_coef, want_dz);
+            ref_gate_backward(&gate, scores, chosen, dg, variant ? dp : NULL, (double)(grads[variant].z_coef * loss_scale(variant)),
+                              want_dz);
             ops_expect(o, variant ? variant == 1 ? "dz, LBL" : "dz, LBL of groups" : "dz", dz[norm][variant], want_dz);
         }
     }
@@ -240,7 +247,7 @@ static void record_layer(struct ops *o, struct layer *l)
     vkm_op_expert_load_total(rec, E, K, routing.r.count, load.buf);
     vkm_op_gate_bwd(rec, &gate, &routing.r, &(struct vkm_gate_grad){
         .dgate = dgate.buf, .parts = parts, .load = load.buf, .group = T, .lbl_full = true, .lbl_coef = l->lbl_coef,
-        .dz = dz.buf});
+        .loss_scale = ops_loss_scale(o, 1).buf, .dz = dz.buf});
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "router.bwd.w", .form = GEMM_TN, .a = dz.buf, .b = l->x.buf,
         .c = l->drouter.buf, .m = E, .n = D, .k = T, .accumulate = true});
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = "router.bwd.x", .form = GEMM_NN, .a = dz.buf, .b = l->router.buf,

@@ -3,6 +3,12 @@
 
 #include "cases/cases.h"
 
+struct ops_array ops_loss_scale(struct ops *o, float scale)
+{
+    const struct loss_scale value = {.scale = scale};
+    return ops_in_copy(o, sizeof value / 4, &value);
+}
+
 static bool xent(struct ops *o, size_t index, struct ops_result *result)
 {
     const struct case_xent *s = &case_xents[index];
@@ -15,11 +21,13 @@ static bool xent(struct ops *o, size_t index, struct ops_result *result)
     struct ops_array target = ops_in_copy(o, s->T, targets), logits = ops_changed_random(o, n, s->scale);
     struct ops_array same = ops_in_copy(o, n, ops_floats_before(o, logits)); /* scale 0 leaves them alone */
     struct ops_array loss[2] = {ops_out(o, s->T), ops_out(o, s->T)}, z_loss[2] = {ops_out(o, s->T), ops_out(o, s->T)};
-    vkm_op_xent(ops_record(o), logits.buf, target.buf, loss[0].buf, z_loss[0].buf, s->T, s->V, z_coef, scale);
-    vkm_op_xent(ops_record(o), same.buf, target.buf, loss[1].buf, z_loss[1].buf, s->T, s->V, z_coef, 0);
+    const float loss_scale = index % 2 ? 1 : 1024;
+    const struct vkm_buf by = ops_loss_scale(o, loss_scale).buf;
+    vkm_op_xent(ops_record(o), logits.buf, target.buf, loss[0].buf, z_loss[0].buf, by, s->T, s->V, z_coef, scale);
+    vkm_op_xent(ops_record(o), same.buf, target.buf, loss[1].buf, z_loss[1].buf, by, s->T, s->V, z_coef, 0);
     if (ops_run(o)) {
         struct num *want = ops_new(o, s->T), *want_z = ops_new(o, s->T), *gradient = ops_new(o, n);
-        ref_xent(s->T, s->V, ops_num(o, logits), targets, z_coef, scale, want, want_z, gradient);
+        ref_xent(s->T, s->V, ops_num(o, logits), targets, z_coef, scale * loss_scale, want, want_z, gradient);
         for (int i = 0; i < 2; i++) {
             ops_expect(o, "loss", loss[i], want);
             ops_expect(o, "z_loss", z_loss[i], want_z);
@@ -60,11 +68,14 @@ static bool simbal(struct ops *o, size_t index, struct ops_result *result)
     struct ops_array w = ops_in_copy(o, (size_t)s->E * s->D, router), dw = ops_added(o, (size_t)s->E * s->D);
     struct ops_array loss[2] = {ops_added(o, 1), ops_added(o, 1)};
     struct ops_array scratch[2] = {ops_scratch(o, vkm_simbal_scratch(s->E)), ops_scratch(o, vkm_simbal_scratch(s->E))};
-    vkm_op_simbal(ops_record(o), w.buf, dw.buf, loss[0].buf, scratch[0].buf, s->E, s->D, coef);
-    vkm_op_simbal(ops_record(o), w.buf, none, loss[1].buf, scratch[1].buf, s->E, s->D, coef);
+    const float loss_scale = index % 2 ? 1 : 1024;
+    const struct vkm_buf by = ops_loss_scale(o, loss_scale).buf;
+    vkm_op_simbal(ops_record(o), w.buf, dw.buf, loss[0].buf, by, scratch[0].buf, s->E, s->D, coef);
+    vkm_op_simbal(ops_record(o), w.buf, none, loss[1].buf, by, scratch[1].buf, s->E, s->D, coef);
     if (ops_run(o)) {
         struct num *gradient = ops_num(o, dw);
-        const struct num value = ref_simbal(s->E, s->D, coef, ops_num(o, w), gradient);
+        const struct num value = ref_simbal(s->E, s->D, coef, ops_num(o, w), ops_new(o, dw.count));
+        ref_simbal(s->E, s->D, coef * loss_scale, ops_num(o, w), gradient);
         for (int i = 0; i < 2; i++) {
             struct num *want = ops_num(o, loss[i]);
             *want = num_add(*want, value);

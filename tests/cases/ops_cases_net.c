@@ -57,7 +57,7 @@ static enum vkmoe_status create_nets(struct ops *o, struct whole *w, bool small_
         .top_k = (uint32_t)m->K, .d_expert = (uint32_t)m->F, .seq = (uint32_t)m->S, .vocab = (uint32_t)m->V,
         .rope_theta = 1e4f, .norm_eps = 1e-5f, .norm_topk = m->norm_topk,
         .gate = m->sigmoid ? VKMOE_GATE_SIGMOID : VKMOE_GATE_SOFTMAX, .d_shared = (uint32_t)m->G, .router_bias = m->bias};
-    enum vkmoe_status status = vkm_net_create(o->ctx, &config, (uint32_t)m->B, true, &w->net);
+    enum vkmoe_status status = vkm_net_create(o->ctx, &config, (uint32_t)m->B, true, TYPE_F32, &w->net);
     if (status)
         return status;
     if (small_chunks) /* of logits: several, the last one smaller */
@@ -128,7 +128,7 @@ static void record(struct ops *o, struct whole *w)
     vkm_net_backward(rec, w->net, w->tok.buf, &loss);
     for (size_t layer = 0; layer < w->m.L && w->m.simbal > 0; layer++) {
         const struct vkm_param *router = param_of(w, REF_ROUTER, layer);
-        vkm_op_simbal(rec, router->weight, router->grad, w->simbal.buf, w->net->scratch.balance, (uint32_t)w->m.E,
+        vkm_op_simbal(rec, router->weight, router->grad, w->simbal.buf, w->net->loss_scale, w->net->scratch.balance, (uint32_t)w->m.E,
                       (uint32_t)w->m.D, w->variant->balance.simbal);
     }
     poison(rec, w->eval);

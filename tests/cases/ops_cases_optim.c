@@ -28,6 +28,10 @@ static const float clips[] = {0, 1e30f, 0.5f}; /* off; above every norm; below a
 /* The norm of two ranges. */
 static bool norm(struct ops *o, size_t index, struct ops_result *result)
 {
+    /* A loss scale that is fixed, that goes on, that grows. */
+    static const struct { struct loss_scale before, after; uint32_t growth; } scales[] = {
+        {{1, 7}, {1, 8}, 0}, {{1024, 3}, {1024, 4}, 5}, {{1024, 4}, {2048, 0}, 5}};
+    const struct loss_scale by = scales[index % 3].before, after = scales[index % 3].after;
     const size_t first = case_lengths[index], second = case_lengths[CASE_COUNT(case_lengths) - 2 - index % 5];
     const float clip = clips[index % 3];
     ops_begin(o, result, index, "gradient norm of %zu and %zu, clip %g", first, second, (double)clip);
@@ -36,16 +40,22 @@ static bool norm(struct ops *o, size_t index, struct ops_result *result)
     vkm_op_grad_square(ops_record(o), a.buf, vkm_buf_slice(partials.buf, 0, 4 * VKM_NORM_PARTIALS), first);
     vkm_op_grad_square(ops_record(o), b.buf, vkm_buf_slice(partials.buf, 4 * VKM_NORM_PARTIALS, 4 * VKM_NORM_PARTIALS),
                        second);
-    vkm_op_grad_norm(ops_record(o), partials.buf, stats.buf, 2 * VKM_NORM_PARTIALS, clip);
+    struct ops_array scale = ops_changed(o, sizeof by / 4, &by);
+    vkm_op_grad_norm(ops_record(o), partials.buf, stats.buf, scale.buf, 2 * VKM_NORM_PARTIALS, clip,
+                     scales[index % 3].growth);
     if (ops_run(o)) {
         struct num *all = ops_new(o, first + second), want[2];
         memcpy(all, ops_num(o, a), first * sizeof *all);
         memcpy(all + first, ops_num(o, b), second * sizeof *all);
-        want[0] = ref_grad_norm(first + second, all);
-        want[1] = ref_clip_factor(clip, want[0]);
+        const struct num inverse = num_exact(1 / (double)by.scale);
+        want[0] = num_mul(ref_grad_norm(first + second, all), inverse);
+        want[1] = num_mul(ref_clip_factor(clip, want[0]), inverse);
         const struct step_stats got = stats_after(o, stats);
         ops_expect_floats(o, "norm", &got.grad_norm, 1, &want[0]);
         ops_expect_floats(o, "clip scale", &got.clip_scale, 1, &want[1]);
+        ops_expect_words(o, "loss scale", scale, (const uint32_t *)&after);
+        if (got.loss_scale != after.scale || got.good_steps != after.good_steps)
+            ops_fail(o, "loss scale %g, good steps %u", (double)got.loss_scale, got.good_steps);
         if (got.skip != 0 || got.loss != 1.5f)
             ops_fail(o, "skip %u, loss %g after a finite gradient", got.skip, (double)got.loss);
     }
@@ -87,7 +97,8 @@ static bool adamw(struct ops *o, size_t index, struct ops_result *result)
               (double)stats.clip_scale);
     struct state s = optimizer_state(o, n);
     struct ops_array c = ops_in_copy(o, sizeof control / 4, &control), st = ops_in_copy(o, WORDS, &stats);
-    vkm_op_adamw(ops_record(o), s.w.buf, s.g.buf, s.m.buf, s.v.buf, c.buf, st.buf, n, beta1, beta2, eps, decay);
+    vkm_op_adamw(ops_record(o), s.w.buf, s.g.buf, s.m.buf, s.v.buf, (struct vkm_buf){0}, TYPE_F32, c.buf, st.buf, n, beta1,
+                 beta2, eps, decay);
     if (ops_run(o)) {
         struct num *w = ops_num(o, s.w), *m = ops_num(o, s.m), *v = ops_num(o, s.v);
         ref_adamw(&opt, n, num_exact(stats.clip_scale), ops_num(o, s.g), w, m, v);
@@ -116,12 +127,16 @@ static bool skip(struct ops *o, size_t index, struct ops_result *result)
     if (index < 3)
         ops_floats_before(o, s.g)[n - 1] = bad[index];
     vkm_op_grad_square(ops_record(o), s.g.buf, partials.buf, n);
-    vkm_op_grad_norm(ops_record(o), partials.buf, stats.buf, VKM_NORM_PARTIALS, 1);
-    vkm_op_adamw(ops_record(o), s.w.buf, s.g.buf, s.m.buf, s.v.buf, c.buf, stats.buf, n, 0.9f, 0.95f, 1e-8f, 0.1f);
+    const struct loss_scale before = {1024, 9}, halved = {512, 0};
+    struct ops_array scale = ops_changed(o, sizeof before / 4, &before);
+    vkm_op_grad_norm(ops_record(o), partials.buf, stats.buf, scale.buf, VKM_NORM_PARTIALS, 1, 5);
+    vkm_op_adamw(ops_record(o), s.w.buf, s.g.buf, s.m.buf, s.v.buf, (struct vkm_buf){0}, TYPE_F32, c.buf, stats.buf, n,
+                 0.9f, 0.95f, 1e-8f, 0.1f);
     if (ops_run(o)) {
         const struct step_stats got = stats_after(o, stats);
         if (got.skip != 1)
             ops_fail(o, "skip %u instead of 1", got.skip);
+        ops_expect_words(o, "loss scale", scale, (const uint32_t *)&halved);
         ops_expect_words(o, "w", s.w, o->before + s.w.at);
         ops_expect_words(o, "m", s.m, o->before + s.m.at);
         ops_expect_words(o, "v", s.v, o->before + s.v.at);
