@@ -14,6 +14,22 @@ enum {
 };
 static const uint32_t canary = 0x7fc0dead; /* a NaN as f32, no index as u32 */
 
+static bool is_cpu(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu;
+}
+
+static void choose_gpu(struct ops *o)
+{
+    o->ctx->caps.cpu = false;
+}
+
+const struct ops_variant ops_variants[] = {
+    {"own", "kernels of this device", NULL, NULL},
+    {"gpu", "kernels for a GPU", is_cpu, choose_gpu},
+    {0},
+};
+
 static void *must(void *p)
 {
     if (!p)
@@ -21,11 +37,13 @@ static void *must(void *p)
     return p;
 }
 
-enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct ops **out)
+enum vkmoe_status ops_create(struct vkmoe_context *ctx, const struct ops_variant *variant, struct ops **out)
 {
     struct ops *o = must(calloc(1, sizeof *o));
     o->ctx = ctx;
-    ctx->caps.cpu = ctx->caps.cpu && !gpu_kernels;
+    o->caps = ctx->caps;
+    if (variant->choose)
+        variant->choose(o);
     o->before = must(malloc(4ull * CAPACITY));
     o->after = must(malloc(4ull * CAPACITY));
     enum vkmoe_status status = vkm_arena_create(ctx, "cases", VKM_MEMORY_DEVICE, &o->arena);
@@ -42,6 +60,7 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct
 void ops_destroy(struct ops *o)
 {
     vkm_arena_destroy(o->arena);
+    o->ctx->caps = o->caps;
     free(o->before);
     free(o->after);
     free(o);
@@ -241,8 +260,9 @@ void ops_expect_floats(struct ops *o, const char *name, const float *got, size_t
         snprintf(r->worst, sizeof r->worst, "%s", name);
     }
     if (!ref_ok(&c))
-        ops_fail(o, "%s[%zu] of %zu is %.9g instead of %.9g, off by %.3g with %.3g allowed; %zu not finite", name,
-                 c.index, count, c.got, c.v, fabs(c.got - c.v), c.e, c.bad);
+        ops_fail(o, "%s: %zu of %zu wrong%s, from [%zu] on; worst [%zu]: %.9g instead of %.9g, off by %.3g with %.3g allowed",
+                 name, c.wrong, count, c.bad ? ", some not finite" : "", c.first, c.index, c.got, c.v,
+                 fabs(c.got - c.v), c.e);
 }
 
 void ops_expect(struct ops *o, const char *name, struct ops_array a, const struct num *want)
@@ -253,10 +273,12 @@ void ops_expect(struct ops *o, const char *name, struct ops_array a, const struc
 void ops_expect_words(struct ops *o, const char *name, struct ops_array a, const uint32_t *want)
 {
     const uint32_t *got = ops_words(o, a);
+    size_t first = 0, wrong = 0;
     o->result->values += a.count;
     for (size_t i = 0; i < a.count; i++)
-        if (got[i] != want[i]) {
-            ops_fail(o, "%s[%zu] of %zu is %#x instead of %#x", name, i, a.count, got[i], want[i]);
-            return;
-        }
+        if (got[i] != want[i] && wrong++ == 0)
+            first = i;
+    if (wrong > 0)
+        ops_fail(o, "%s: %zu of %zu wrong, from [%zu] on: %#x instead of %#x", name, wrong, a.count, first, got[first],
+                 want[first]);
 }
