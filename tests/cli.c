@@ -82,7 +82,7 @@ pid_t cli_start(const char *arguments, int output)
         cr_assert(count + 2 < CLI_ARGS);
         args[count++] = word;
     }
-    static const char *const opening[] = { "train", "compare", "eval", "generate" };
+    static const char *const opening[] = { "train", "compare", "eval", "generate", "selftest" };
     bool opens_device = false;
     for (size_t i = 0; count > 1 && i < sizeof opening / sizeof opening[0]; i++)
         opens_device = opens_device || strcmp(args[1], opening[i]) == 0;

@@ -116,6 +116,9 @@ static const struct bad_input bad_inputs[] = {
     { "eval --model absent --data text.txt", 1, "absent", true },
     { "eval --model nothing --data text.txt", 1, "nothing", true },
     { "generate --model absent", 1, "absent", true },
+    { "selftest --only nothing-like-it", 2, "there are embed, rmsnorm", false },
+    { "selftest --json out/", 2, "--json", false },
+    { "selftest --json text.txt/self.json", 1, "text.txt", true },
 };
 
 ParameterizedTestParameters(cli, bad_input)
@@ -199,6 +202,32 @@ Test(cli, devices)
     json_decref(list);
     cli_result_free(&table);
     cli_result_free(&json);
+}
+
+Test(cli, selftest, .timeout = 300)
+{
+    cli_need_device();
+    struct cli_result result = cli_run("selftest --only RMSnorm --json self.json");
+    cr_expect_eq(result.status, 0, "%s%s", result.out, result.err);
+    cr_expect_str_eq(result.err, "");
+    cr_expect(strstr(result.out, "\n1 operation correct on "), "%s", result.out);
+    cr_expect(!strstr(result.out, "gemm"), "%s", result.out);
+    json_t *report = json_load_file("self.json", 0, NULL);
+    cr_assert(json_is_object(report), "not JSON");
+    const json_t *device = json_object_get(report, "device"), *results = json_object_get(report, "results");
+    const char *name = json_string_value(json_object_get(device, "name"));
+    cr_expect(name && strstr(result.out, name), "%s", result.out);
+    cr_expect_eq(json_integer_value(json_object_get(report, "format")), 1);
+    cr_expect(json_is_true(json_object_get(report, "finished")));
+    cr_assert(json_array_size(results) > 0);
+    const json_t *first = json_array_get(results, 0);
+    cr_expect_str_eq(json_string_value(json_object_get(first, "operation")), "rmsnorm");
+    cr_expect(json_is_true(json_object_get(first, "ok")));
+    cr_expect_gt(json_integer_value(json_object_get(first, "values")), 1000);
+    const double ratio = json_number_value(json_object_get(json_object_get(first, "worst"), "ratio"));
+    cr_expect(ratio > 0 && ratio <= 1, "%g", ratio);
+    json_decref(report);
+    cli_result_free(&result);
 }
 
 /* Trains a small model into run; the caller frees the result. */

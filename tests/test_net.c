@@ -161,7 +161,7 @@ Test(net, simbal_table)
     struct vkmoe_context *ctx = open_context();
     struct ops *o;
     struct ops_result result;
-    cr_assert_eq(ops_create(ctx, false, &o), VKMOE_OK, "%s", seen.last);
+    cr_assert_eq(ops_create(ctx, &ops_variants[0], &o), VKMOE_OK, "%s", seen.last);
     ops_begin(o, &result, 1, "SimBal alone");
     float *router = ops_new_floats(o, E * D), *zeros = ops_new_floats(o, E * D);
     struct step_control controls[SIMBAL_STEPS];

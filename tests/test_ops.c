@@ -1,41 +1,47 @@
 /* Every operation against the reference, within its elementwise bounds, under the validation layers: with the kernels
- * that the device gets, and with those of a GPU. A test is one operation on all its shapes: a process of its own would
- * cost more than most of them. */
+ * that the device gets, and with the others that it can run. A test is one operation on all its shapes: a process of its
+ * own would cost more than most of them. */
 #include "gpu_fixture.h"
 #include "ops_cases.h"
 
 #include <criterion/parameterized.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-static const struct ops_case *const tables[] = {
-    ops_cases_dense, ops_cases_gate, ops_cases_moe,   ops_cases_attention,
-    ops_cases_loss,  ops_cases_optim, ops_cases_metrics, ops_cases_net, ops_cases_narrow,
-};
-enum { TABLES = sizeof tables / sizeof *tables, MAX_CASES = 64 };
+enum { MAX_PARAMETERS = 256 };
 
 struct parameter {
-    size_t table, index;
-    bool gpu_kernels;
+    size_t table, index, variant;
 };
 
 ParameterizedTestParameters(ops, equals_reference)
 {
-    static struct parameter parameters[2 * MAX_CASES];
+    static struct parameter parameters[MAX_PARAMETERS];
     size_t count = 0;
-    for (size_t t = 0; t < TABLES; t++)
-        for (size_t i = 0; tables[t][i].name; i++)
-            for (int gpu = 0; gpu < 2; gpu++)
-                parameters[count++] = (struct parameter){t, i, gpu != 0};
+    for (size_t t = 0; ops_case_tables[t]; t++)
+        for (size_t i = 0; ops_case_tables[t][i].name; i++)
+            for (size_t v = 0; ops_variants[v].name; v++) {
+                if (ops_case_tables[t][i].narrow != (ops_variants[v].type != TYPE_F32))
+                    continue;
+                if (count == MAX_PARAMETERS)
+                    abort();
+                parameters[count++] = (struct parameter){t, i, v};
+            }
     return cr_make_param_array(struct parameter, parameters, count);
 }
 
 ParameterizedTest(struct parameter *parameter, ops, equals_reference)
 {
-    const struct ops_case *c = &tables[parameter->table][parameter->index];
+    const struct ops_case *c = &ops_case_tables[parameter->table][parameter->index];
+    const struct ops_variant *variant = &ops_variants[parameter->variant];
     struct vkmoe_context *ctx = open_context();
-    const char *kernels = parameter->gpu_kernels ? "kernels for a GPU" : "its own kernels";
+    const char *kernels = variant->text;
     struct ops *o;
-    cr_assert_eq(ops_create(ctx, parameter->gpu_kernels, &o), VKMOE_OK, "%s", seen.last);
+    if (!ops_variant_applies(variant, ctx, c->narrow)) {
+        close_context(ctx, 0);
+        cr_skip_test("%s: not on this device: %s", c->name, variant->text);
+    }
+    cr_assert_eq(ops_create(ctx, variant, &o), VKMOE_OK, "%s", seen.last);
     struct ops_result worst = {0};
     size_t values = 0;
     for (size_t i = 0; i < c->count; i++) {

@@ -126,16 +126,25 @@ static bool write_parts(const char *path, const struct output *output)
     return fine;
 }
 
+static char *with_suffix(const char *path, const char *suffix)
+{
+    const size_t size = strlen(path) + strlen(suffix) + 1;
+    char *longer = malloc(size);
+    if (longer)
+        snprintf(longer, size, "%s%s", path, suffix);
+    else
+        message("out of memory");
+    return longer;
+}
+
 bool outputs_write(const char *dir, const struct output *outputs, size_t count)
 {
     char *paths[MAX_OUTPUTS] = { 0 }, *temporaries[MAX_OUTPUTS] = { 0 };
     size_t renamed = 0;
     bool fine = count <= MAX_OUTPUTS && make_directories(dir);
     for (size_t i = 0; fine && i < count; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s.tmp", outputs[i].name);
         paths[i] = path_in(dir, outputs[i].name);
-        temporaries[i] = paths[i] ? path_in(dir, name) : NULL;
+        temporaries[i] = paths[i] ? with_suffix(paths[i], ".tmp") : NULL;
         fine = temporaries[i];
         if (fine && !write_parts(temporaries[i], &outputs[i])) {
             message("%s: %s", temporaries[i], strerror(errno));

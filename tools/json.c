@@ -47,3 +47,19 @@ bool json_save(const char *dir, const char *name, const json_t *root)
     free(text);
     return saved;
 }
+
+bool json_save_as(const char *path, const json_t *root)
+{
+    char *dir = strdup(path);
+    if (!dir) {
+        message("out of memory");
+        return false;
+    }
+    char *slash = strrchr(dir, '/');
+    const char *name = path + (slash ? slash - dir + 1 : 0);
+    if (slash)
+        slash[slash == dir] = '\0'; /* "/" stays what it is */
+    const bool saved = json_save(slash ? dir : ".", name, root);
+    free(dir);
+    return saved;
+}

@@ -19,5 +19,7 @@ bool json_print(const json_t *root);
 
 /* Writes root into dir whole or not at all. false after a message. root may be NULL: no memory was left to make it. */
 bool json_save(const char *dir, const char *name, const json_t *root);
+/* The same by the file's path. */
+bool json_save_as(const char *path, const json_t *root);
 
 #endif

@@ -10,6 +10,7 @@
 
 static const struct command *const commands[] = {
     &command_devices,
+    &command_selftest,
     &command_train,
     &command_compare,
     &command_eval,

@@ -1,6 +1,9 @@
 /* The awkward shapes that the tests, the self-test and the benchmark share, and what fills them: 1, primes, tile sizes
  * and their neighbours, reductions that are no multiple of 4, experts without rows, tied scores. Letters as in
- * oracle/oracle.h. A parameter of a test is an index into a table: CASE_COUNT(case_gemms). */
+ * oracle/oracle.h. A parameter of a test is an index into a table: CASE_COUNT(case_gemms).
+ *
+ * What a table ..._large holds goes on where that one ends (CASE_AT): a few shapes as models have them, which take too long
+ * for every run of the tests. `vkmoe selftest` has the time. */
 #ifndef VKM_CASES_H
 #define VKM_CASES_H
 
@@ -9,6 +12,7 @@
 #include <stdint.h>
 
 #define CASE_COUNT(table) (sizeof(table) / sizeof *(table))
+#define CASE_AT(table, index) ((index) < CASE_COUNT(table) ? &table[index] : &table##_large[(index) - CASE_COUNT(table)])
 
 /* ---- data: cases.c ---------------------------------------------------------------------------------------------- */
 
@@ -44,6 +48,7 @@ static const struct case_gemm case_gemms[] = {
     {64, 64, 4}, {32, 64, 6}, {48, 40, 36}, {128, 8, 20}, {8, 128, 20}, {127, 129, 61},
     {4, 4, 1000}, {1, 257, 96}, {200, 300, 100}, {192, 256, 128},
 };
+static const struct case_gemm case_gemms_large[] = {{512, 384, 640}};
 
 /* T tokens to K of E experts; C [T*top_k, N] = A [T, K] by the expert's B [N, K]. */
 struct case_grouped {
@@ -59,6 +64,7 @@ static const struct case_grouped case_groupeds[] = {
     {128, 64, 32, 8, 2, CASE_RANDOM},  {128, 96, 64, 32, 4, CASE_SKEWED}, {200, 48, 64, 6, 2, CASE_EMPTY},
     {96, 32, 48, 1, 1, CASE_BALANCED}, {50, 20, 24, 200, 8, CASE_RANDOM},  {193, 20, 12, 4, 4, CASE_RANDOM},
 };
+static const struct case_grouped case_groupeds_large[] = {{1000, 96, 128, 16, 2, CASE_SKEWED}};
 
 struct case_norm {
     uint32_t T, D;
@@ -67,6 +73,7 @@ static const struct case_norm case_norms[] = {
     {1, 1}, {1, 4}, {1, 67}, {7, 1}, {3, 5}, {13, 31}, {31, 32}, {33, 33}, {8, 63}, {8, 64}, {8, 65},
     {5, 127}, {5, 128}, {5, 129}, {2, 255}, {2, 256}, {3, 257}, {2, 1000}, {1, 1536}, {257, 12}, {600, 16},
 };
+static const struct case_norm case_norms_large[] = {{2048, 768}};
 
 struct case_attention {
     uint32_t B, S, H, hd;
@@ -76,6 +83,7 @@ static const struct case_attention case_attentions[] = {
     {1, 33, 2, 4}, {1, 64, 2, 32}, {2, 65, 1, 12}, {1, 65, 2, 64}, {1, 31, 2, 64}, {1, 64, 1, 96}, {1, 65, 1, 96},
     {1, 7, 2, 128}, {1, 65, 1, 128}, {1, 17, 1, 256}, {1, 130, 1, 16}, {4, 16, 4, 8},
 };
+static const struct case_attention case_attentions_large[] = {{1, 515, 2, 64}};
 
 enum case_scores {
     CASE_SCORES_RANDOM,
@@ -96,6 +104,7 @@ static const struct case_gate case_gates[] = {
     {11, 200, 8, CASE_SCORES_RANDOM}, {3, 200, 16, CASE_SCORES_EQUAL}, {257, 8, 2, CASE_SCORES_RANDOM},
     {1000, 4, 1, CASE_SCORES_TIED}, {6, 5, 5, CASE_SCORES_WIDE},
 };
+static const struct case_gate case_gates_large[] = {{2048, 64, 8, CASE_SCORES_RANDOM}};
 /* z [T,E] */
 void case_fill_scores(float *z, const struct case_gate *shape, uint64_t seed);
 
@@ -112,11 +121,13 @@ static const struct case_xent case_xents[] = {
     {3, 255, CASE_TARGETS_ALL, 80},  {3, 1000, CASE_TARGETS_ALL, 1},   {2, 1025, CASE_TARGETS_SOME, 10},
     {100, 5, CASE_TARGETS_SOME, 2},
 };
+static const struct case_xent case_xents_large[] = {{500, 4099, CASE_TARGETS_SOME, 4}};
 /* target [T] below V, UINT32_MAX where ignored */
 void case_fill_targets(uint32_t *target, const struct case_xent *shape, uint64_t seed);
 
 /* Lengths of flat arrays: element-wise kernels, AdamW, norms. */
 static const uint32_t case_lengths[] = {1, 3, 4, 7, 31, 63, 64, 65, 127, 255, 256, 257, 1000, 1023, 1025, 4099, 100003};
+static const uint32_t case_lengths_large[] = {400009};
 
 struct case_embed {
     uint32_t T, V, D;
@@ -124,6 +135,7 @@ struct case_embed {
 static const struct case_embed case_embeds[] = {
     {1, 1, 4}, {7, 3, 5}, {31, 257, 12}, {64, 5, 32}, {100, 1, 8}, {65, 257, 64}, {200, 30, 20},
 };
+static const struct case_embed case_embeds_large[] = {{4096, 257, 256}};
 
 struct case_router {
     uint32_t E, D;
@@ -148,6 +160,7 @@ static const struct case_moe case_moes[] = {
     {40, 20, 32, 4, 8, CASE_RANDOM, true}, {64, 64, 8, 2, 64, CASE_BALANCED, true},
     {63, 12, 4, 4, 8, CASE_RANDOM, false}, {193, 24, 6, 2, 20, CASE_SKEWED, true},
 };
+static const struct case_moe case_moes_large[] = {{500, 128, 16, 2, 96, CASE_SKEWED, true}};
 
 /* Whole models. */
 struct case_model {

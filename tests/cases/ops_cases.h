@@ -1,5 +1,5 @@
 /* The cases of every operation, forward and backward, on the shapes of cases/cases.h. A case runs one shape of a table
- * in all variants that differ in code; it begins with ops_begin and ends with ops_end. */
+ * in all forms that differ in code; it begins with ops_begin and ends with ops_end. */
 #ifndef VKM_OPS_CASES_H
 #define VKM_OPS_CASES_H
 
@@ -10,8 +10,13 @@
 struct ops_case {
     const char *name;
     bool (*run)(struct ops *o, size_t index, struct ops_result *result);
-    size_t count;         /* index < count */
+    size_t count;         /* index < count: the shapes of the tests */
+    size_t large;         /* then as many that only the self-test has time for */
+    bool narrow;          /* with 16-bit operands: of ops->type */
 };
+
+/* All operations, table by table; ends in NULL. */
+extern const struct ops_case *const ops_case_tables[];
 
 /* Each ends in a row of zeros. */
 extern const struct ops_case ops_cases_dense[];

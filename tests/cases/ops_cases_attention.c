@@ -22,7 +22,7 @@ static struct ref_heads heads_of(const struct case_attention *s)
 
 static bool rope(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_attention *s = &case_attentions[index];
+    const struct case_attention *s = CASE_AT(case_attentions, index);
     const size_t n = (size_t)s->B * s->S * 3 * s->H * s->hd;
     ops_begin(o, result, index, "rope B %u, S %u, H %u, width %u", s->B, s->S, s->H, s->hd);
     struct ops_array cosines, sines;
@@ -42,7 +42,7 @@ static bool rope(struct ops *o, size_t index, struct ops_result *result)
 
 static bool attention(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_attention *s = &case_attentions[index];
+    const struct case_attention *s = CASE_AT(case_attentions, index);
     const size_t T = (size_t)s->B * s->S, D = (size_t)s->H * s->hd;
     ops_begin(o, result, index, "attention B %u, S %u, H %u, width %u", s->B, s->S, s->H, s->hd);
     struct ops_array cosines, sines;
@@ -71,7 +71,7 @@ static bool attention(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_attention[] = {
-    {"rope", rope, CASE_COUNT(case_attentions)},
-    {"attention", attention, CASE_COUNT(case_attentions)},
+    {"rope", rope, CASE_COUNT(case_attentions), CASE_COUNT(case_attentions_large)},
+    {"attention", attention, CASE_COUNT(case_attentions), CASE_COUNT(case_attentions_large)},
     {0},
 };

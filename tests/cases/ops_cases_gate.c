@@ -65,7 +65,7 @@ static void slot_gradients(struct ops *o, struct ops_array dgate, struct ops_arr
  * backward with each of the losses. */
 static bool gate_of(struct ops *o, size_t index, bool sigmoid, struct ops_result *result)
 {
-    const struct case_gate *s = &case_gates[index];
+    const struct case_gate *s = CASE_AT(case_gates, index);
     const size_t T = s->T, E = s->E, K = s->K, R = T * K;
     const uint32_t parts = 1 + index % 3;
     const bool biased = index % 2 || s->scores == CASE_SCORES_TIED;
@@ -288,7 +288,7 @@ static void check_layer(struct ops *o, const struct layer *l)
 
 static bool moe(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_moe *s = &case_moes[index];
+    const struct case_moe *s = CASE_AT(case_moes, index);
     const size_t T = s->T, D = s->D, E = s->E, F = s->F, R = T * s->K;
     ops_begin(o, result, index, "experts T %u, D %u, E %u, K %u, F %u, %s%s", s->T, s->D, s->E, s->K, s->F,
               case_routing_name(s->routing), s->norm_topk ? ", normalised" : "");
@@ -312,9 +312,9 @@ static bool moe(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_gate[] = {
-    {"softmax gate", softmax_gate, CASE_COUNT(case_gates)},
-    {"sigmoid gate", sigmoid_gate, CASE_COUNT(case_gates)},
+    {"softmax gate", softmax_gate, CASE_COUNT(case_gates), CASE_COUNT(case_gates_large)},
+    {"sigmoid gate", sigmoid_gate, CASE_COUNT(case_gates), CASE_COUNT(case_gates_large)},
     {"dropping gate", dropping, CASE_COUNT(case_gates)},
-    {"experts", moe, CASE_COUNT(case_moes)},
+    {"experts", moe, CASE_COUNT(case_moes), CASE_COUNT(case_moes_large)},
     {0},
 };

@@ -11,7 +11,7 @@ struct ops_array ops_loss_scale(struct ops *o, float scale)
 
 static bool xent(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_xent *s = &case_xents[index];
+    const struct case_xent *s = CASE_AT(case_xents, index);
     const size_t n = (size_t)s->T * s->V;
     const float z_coef = index % 2 ? 1e-2f : 0, scale = 1.0f / (float)(s->T + 1);
     ops_begin(o, result, index, "cross-entropy T %u, V %u, logits to %g, z-loss %g", s->T, s->V, (double)s->scale,
@@ -39,7 +39,7 @@ static bool xent(struct ops *o, size_t index, struct ops_result *result)
 
 static bool sum(struct ops *o, size_t index, struct ops_result *result)
 {
-    const uint32_t n = case_lengths[index];
+    const uint32_t n = *CASE_AT(case_lengths, index);
     const float scale = index % 2 ? 0.3f : 1;
     ops_begin(o, result, index, "sum of %u, scale %g", n, (double)scale);
     struct ops_array x = ops_in(o, n, 1), out = ops_added(o, 1);
@@ -89,7 +89,7 @@ static bool simbal(struct ops *o, size_t index, struct ops_result *result)
 /* Over all tokens (the load from the routing's counts) and over groups; over the active experts and all; for both gates. */
 static bool lbl(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const size_t n = (size_t)s->T * s->E;
     const uint32_t groups[2] = {s->T, s->T % 4 == 0 ? s->T / 4 : 1};
     const float coef = 0.01f;
@@ -128,9 +128,9 @@ static bool lbl(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_loss[] = {
-    {"cross-entropy", xent, CASE_COUNT(case_xents)},
-    {"sum", sum, CASE_COUNT(case_lengths)},
+    {"cross-entropy", xent, CASE_COUNT(case_xents), CASE_COUNT(case_xents_large)},
+    {"sum", sum, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
     {"SimBal", simbal, CASE_COUNT(case_routers)},
-    {"load-balancing loss", lbl, CASE_COUNT(case_groupeds)},
+    {"load-balancing loss", lbl, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
     {0},
 };

@@ -37,7 +37,7 @@ static float *gate_weights(struct ops *o, size_t T, size_t E, size_t seed, enum 
 
 static bool entropy(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const size_t T = s->T, E = s->E, K = s->top_k;
     struct ops_array p[WEIGHTS], idx[WEIGHTS], full[WEIGHTS], topk[WEIGHTS];
     ops_begin(o, result, index, "entropy T %u, E %u, K %u, %s", s->T, s->E, s->top_k, case_routing_name(s->routing));
@@ -61,7 +61,7 @@ static bool entropy(struct ops *o, size_t index, struct ops_result *result)
 
 static bool expert_load(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     uint32_t divisor = 1; /* largest below T */
     for (uint32_t d = 2; d < s->T; d++)
         divisor = s->T % d ? divisor : d;
@@ -90,7 +90,7 @@ static bool expert_load(struct ops *o, size_t index, struct ops_result *result)
 /* The counts of a step, and of so many that f32 does not hold them. */
 static bool expert_load_total(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     static const uint32_t times[] = {1, 1000003};
     struct ops_array load[2];
     uint32_t *counts[2];
@@ -133,7 +133,7 @@ static bool seu(struct ops *o, size_t index, struct ops_result *result)
 /* Random numbers, with the ends of bins and their neighbours among them; and all in one bin. */
 static bool histogram(struct ops *o, size_t index, struct ops_result *result)
 {
-    const uint32_t n = case_lengths[index];
+    const uint32_t n = *CASE_AT(case_lengths, index);
     struct ops_array x[2], bins[2];
     uint32_t *start = ops_new_words(o, GATE_BINS);
     ops_begin(o, result, index, "histogram of %u", n);
@@ -182,7 +182,7 @@ static bool gram(struct ops *o, size_t index, struct ops_result *result)
  * (dropped: E) more than before. What was compared is the next comparison's past. */
 static bool routing_change(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const size_t K = s->top_k, R = s->T * K;
     ops_begin(o, result, index, "routing change T %u, E %u, K %u, %s", s->T, s->E, s->top_k,
               case_routing_name(s->routing));
@@ -262,7 +262,7 @@ static bool lossfree(struct ops *o, size_t index, struct ops_result *result)
 
 static bool square(struct ops *o, size_t index, struct ops_result *result)
 {
-    const uint32_t n = case_lengths[index];
+    const uint32_t n = *CASE_AT(case_lengths, index);
     ops_begin(o, result, index, "sum of %u squares", n);
     struct ops_array x = ops_in(o, n, 2), out = ops_added(o, 1), scratch = ops_scratch(o, vkm_square_scratch(n));
     vkm_op_square(ops_record(o), x.buf, out.buf, scratch.buf, n);
@@ -350,7 +350,7 @@ static bool pes(struct ops *o, size_t index, struct ops_result *result)
  * row_of, which may be anything, nor rows that no slot has. */
 static bool dropped(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const size_t T = s->T, E = s->E, K = s->top_k, R = T * K, D = s->K;
     const struct vkm_buf none = {0};
     const uint32_t garbage[] = {UINT32_MAX, 0x7fc0dead, 0x40000000, (uint32_t)R};
@@ -400,16 +400,16 @@ static bool dropped(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_metrics[] = {
-    {"entropy", entropy, CASE_COUNT(case_groupeds)},
-    {"expert load", expert_load, CASE_COUNT(case_groupeds)},
-    {"total load", expert_load_total, CASE_COUNT(case_groupeds)},
+    {"entropy", entropy, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"expert load", expert_load, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"total load", expert_load_total, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
     {"SEU", seu, CASE_COUNT(case_experts)},
-    {"histogram", histogram, CASE_COUNT(case_lengths)},
+    {"histogram", histogram, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
     {"Gram matrix", gram, CASE_COUNT(case_routers)},
-    {"routing change", routing_change, CASE_COUNT(case_groupeds)},
+    {"routing change", routing_change, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
     {"loss-free balance", lossfree, CASE_COUNT(case_experts)},
-    {"squares", square, CASE_COUNT(case_lengths)},
+    {"squares", square, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
     {"PES", pes, CASE_COUNT(case_outputs)},
-    {"dropped experts", dropped, CASE_COUNT(case_groupeds)},
+    {"dropped experts", dropped, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
     {0},
 };

@@ -72,7 +72,7 @@ static void check_tiles(struct ops *o, const struct ops_routing *routing, const 
 
 static bool route(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const struct vkm_buf none = {0};
     ops_begin(o, result, index, "route T %u, E %u, K %u, %s", s->T, s->E, s->top_k, case_routing_name(s->routing));
     uint32_t *idx = ops_new_words(o, (size_t)s->T * s->top_k), *total = ops_new_words(o, s->E);
@@ -114,7 +114,7 @@ struct grouped {
 
 static struct grouped begin_grouped(struct ops *o, size_t index, struct ops_result *result, const char *what)
 {
-    const struct case_grouped *s = &case_groupeds[index];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     struct grouped g = {.T = s->T, .E = s->E, .R = (size_t)s->T * s->top_k, .F = s->N, .D = s->K};
     ops_begin(o, result, index, "%s T %u, F %u, D %u, E %u, K %u, %s", what, s->T, s->N, s->K, s->E, s->top_k,
               case_routing_name(s->routing));
@@ -253,11 +253,11 @@ static bool combine(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_moe[] = {
-    {"route", route, CASE_COUNT(case_groupeds)},
-    {"grouped rows", grouped_rows, CASE_COUNT(case_groupeds)},
-    {"grouped reduction", grouped_reduction, CASE_COUNT(case_groupeds)},
-    {"grouped SwiGLU", grouped_swiglu, CASE_COUNT(case_groupeds)},
-    {"grouped dSwiGLU", grouped_dswiglu, CASE_COUNT(case_groupeds)},
-    {"combine", combine, CASE_COUNT(case_groupeds)},
+    {"route", route, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"grouped rows", grouped_rows, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"grouped reduction", grouped_reduction, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"grouped SwiGLU", grouped_swiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"grouped dSwiGLU", grouped_dswiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"combine", combine, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
     {0},
 };

@@ -1,41 +1,21 @@
-/* Matrix products with 16-bit operands: f16 and bf16, with plain kernels and with cooperative matrices where the device
- * has them. What the device lacks is passed over: no values are compared. */
+/* Operations with 16-bit operands, f16 or bf16 as the variant says: plain kernels, and cooperative matrices. */
 #include "ops_cases.h"
 
 #include "cases/cases.h"
 #include "ops/tiles.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { KINDS = 4 }; /* f16, bf16; without and with cooperative matrices */
-
-struct kind {
-    uint32_t type;
-    bool matrices;
-    struct vkm_cm before;
-    char name[40];
-};
-
-/* Takes the index apart; false: the device does not have it. Until end_kind, the context's kernels are of that kind. */
-static bool begin_kind(struct ops *o, size_t index, struct kind *k)
+/* How a case's operands are multiplied. */
+static bool matrices(const struct ops *o)
 {
-    *k = (struct kind){.type = index % 2 ? TYPE_BF16 : TYPE_F16, .matrices = index / 2 % 2};
-    struct vkm_cm *cm = &o->ctx->caps.cm[k->type];
-    k->before = *cm;
-    cm->use = k->matrices;
-    snprintf(k->name, sizeof k->name, "%s%s", index % 2 ? "bf16" : "f16", k->matrices ? ", cooperative matrices" : "");
-    /* A GPU's tiles of 128 by 128 on a software device: a part of the shapes has to do. */
-    const bool slow = k->matrices && !o->ctx->caps.cpu && o->ctx->info.type == VKMOE_DEVICE_CPU;
-    return o->ctx->caps.storage16 && (!k->matrices || vkm_gemm_has_cm(o->ctx, k->type)) &&
-           (!slow || index / KINDS % 5 == 4);
+    return o->ctx->caps.cm[o->type].use;
 }
 
-static bool end_kind(struct ops *o, const struct kind *k)
+static const char *type_name(const struct ops *o)
 {
-    o->ctx->caps.cm[k->type] = k->before;
-    return ops_end(o);
+    return o->type == TYPE_F16 ? "f16" : "bf16";
 }
 
 /* A value as an operand: it may have been rounded to 16 bits on the way, in whichever direction (Vulkan leaves f16's
@@ -137,9 +117,9 @@ static struct num *operand(struct ops *o, const struct mixed *m, uint32_t type)
 
 /* Cooperative matrices may add up in any order and by cutting off: up to 2 u of the sum so far at each of n terms, which
  * all have one sign at worst. `sizes` are the sums of the terms' magnitudes. */
-static void allow_cutting(const struct kind *k, size_t n, size_t count, const struct num *sizes, struct num *x)
+static void allow_cutting(struct ops *o, size_t n, size_t count, const struct num *sizes, struct num *x)
 {
-    for (size_t i = 0; i < count && k->matrices; i++) {
+    for (size_t i = 0; i < count && matrices(o); i++) {
         const double by = 2 * NUM_U * (double)n * sizes[i].v;
         x[i] = (struct num){x[i].v, x[i].e + by, INFINITY};
     }
@@ -177,31 +157,30 @@ static ref_product *const products[] = {[GEMM_NT] = ref_gemm_nt, [GEMM_NN] = ref
 
 static bool gemm(struct ops *o, size_t index, struct ops_result *result)
 {
-    const struct case_gemm *s = &case_gemms[index / KINDS];
+    const struct case_gemm *s = CASE_AT(case_gemms, index);
     const size_t a = (size_t)s->M * s->K, b = (size_t)s->N * s->K, c = (size_t)s->M * s->N;
-    struct kind k;
-    const bool there = begin_kind(o, index, &k);
-    ops_begin(o, result, index, "gemm %s, M %u, N %u, K %u", k.name, s->M, s->N, s->K);
+    ops_begin(o, result, index, "gemm %s, M %u, N %u, K %u", type_name(o), s->M, s->N, s->K);
+    const uint32_t count = index < CASE_COUNT(case_gemms) ? 6 : 3;
     struct mixed as[6], bs[6], cs[6];
-    for (uint32_t i = 0; there && i < 6; i++) {
-        const uint32_t form = i % 3, narrow = (uint32_t)(i < 3 ? NARROW_A | NARROW_B | NARROW_C : index / KINDS + i) & 7;
-        as[i] = input(o, a, narrow & NARROW_A, k.type);
-        bs[i] = input(o, b, narrow & NARROW_B, k.type);
-        cs[i] = output(o, c, narrow & NARROW_C, k.type);
-        vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = form, .type = k.type, .narrow = narrow,
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t form = i % 3, narrow = (uint32_t)(i < 3 ? NARROW_A | NARROW_B | NARROW_C : index + i) & 7;
+        as[i] = input(o, a, narrow & NARROW_A, o->type);
+        bs[i] = input(o, b, narrow & NARROW_B, o->type);
+        cs[i] = output(o, c, narrow & NARROW_C, o->type);
+        vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = form, .type = o->type, .narrow = narrow,
             .a = as[i].a.buf, .b = bs[i].a.buf, .c = cs[i].a.buf, .m = s->M, .n = s->N, .k = s->K, .alpha = 0.5f});
     }
-    if (there && ops_run(o))
-        for (uint32_t i = 0; i < 6; i++) {
+    if (ops_run(o))
+        for (uint32_t i = 0; i < count; i++) {
             static const char *const names[] = {"A Bt", "A B", "At B"};
-            struct num *x = operand(o, &as[i], k.type), *y = operand(o, &bs[i], k.type);
+            struct num *x = operand(o, &as[i], o->type), *y = operand(o, &bs[i], o->type);
             struct num *want = ops_new(o, c), *sizes = ops_new(o, c);
             products[i % 3](s->M, s->N, s->K, 0.5, x, y, false, want);
             products[i % 3](s->M, s->N, s->K, 0.5, magnitudes(o, x, a), magnitudes(o, y, b), false, sizes);
-            allow_cutting(&k, s->K, c, sizes, want);
+            allow_cutting(o, s->K, c, sizes, want);
             expect(o, names[i % 3], &cs[i], want);
         }
-    return end_kind(o, &k);
+    return ops_end(o);
 }
 
 /* ---- grouped: the experts' products as nn/moe.c has them ---- */
@@ -212,13 +191,13 @@ struct grouped {
     uint32_t *count, *offset, *row_of, *token_of, *slot_of;
 };
 
-static struct grouped begin_grouped(struct ops *o, size_t index, const struct kind *k)
+static struct grouped begin_grouped(struct ops *o, size_t index)
 {
-    const struct case_grouped *s = &case_groupeds[index / KINDS];
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     struct grouped g = {.T = s->T, .E = s->E, .R = (size_t)s->T * s->top_k, .F = s->N, .D = s->K};
     uint32_t *idx = ops_new_words(o, g.R);
     case_route(s->routing, s->T, s->E, s->top_k, index, idx);
-    struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = s->N, .D = s->K, .type = k->type};
+    struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = s->N, .D = s->K, .type = o->type};
     g.routing = ops_routing(o, shape, ops_in_copy(o, g.R, idx));
     g.count = ops_new_words(o, g.E);
     g.offset = ops_new_words(o, g.E + 1);
@@ -230,28 +209,25 @@ static struct grouped begin_grouped(struct ops *o, size_t index, const struct ki
     return g;
 }
 
-static void name_grouped(struct ops *o, size_t index, struct ops_result *result, const char *what, const struct kind *k)
+static void name_grouped(struct ops *o, size_t index, struct ops_result *result, const char *what)
 {
-    const struct case_grouped *s = &case_groupeds[index / KINDS];
-    ops_begin(o, result, index, "%s %s, T %u, F %u, D %u, E %u, K %u, %s", what, k->name, s->T, s->N, s->K, s->E, s->top_k,
+    const struct case_grouped *s = CASE_AT(case_groupeds, index);
+    ops_begin(o, result, index, "%s %s, T %u, F %u, D %u, E %u, K %u, %s", what, type_name(o), s->T, s->N, s->K, s->E, s->top_k,
               case_routing_name(s->routing));
 }
 
 /* gate_up, down */
 static bool forward(struct ops *o, size_t index, struct ops_result *result)
 {
-    struct kind k;
-    const bool there = begin_kind(o, index, &k), x16 = index / KINDS % 2;
-    name_grouped(o, index, result, "experts", &k);
-    if (!there)
-        return end_kind(o, &k);
-    struct grouped g = begin_grouped(o, index, &k);
+    const bool x16 = index % 2;
+    name_grouped(o, index, result, "experts");
+    struct grouped g = begin_grouped(o, index);
     const struct vkm_routing *r = &g.routing.r;
     const uint32_t R = (uint32_t)g.R, ab = (x16 ? NARROW_A : 0u) | NARROW_B;
-    struct mixed x = input(o, g.T * g.D, x16, k.type), w13 = input(o, g.E * 2 * g.F * g.D, true, k.type);
-    struct mixed h13 = output(o, 2 * g.R * g.F, true, k.type), act = output(o, g.R * g.F, true, k.type);
-    struct mixed a = input(o, g.R * g.F, true, k.type), w2 = input(o, g.E * g.D * g.F, !x16, k.type);
-    struct mixed rows = output(o, g.R * g.D, x16, k.type);
+    struct mixed x = input(o, g.T * g.D, x16, o->type), w13 = input(o, g.E * 2 * g.F * g.D, true, o->type);
+    struct mixed h13 = output(o, 2 * g.R * g.F, true, o->type), act = output(o, g.R * g.F, true, o->type);
+    struct mixed a = input(o, g.R * g.F, true, o->type), w2 = input(o, g.E * g.D * g.F, !x16, o->type);
+    struct mixed rows = output(o, g.R * g.D, x16, o->type);
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up", .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
         .routing = r, .gather = GATHER_A, .narrow = ab | NARROW_C, .a = x.a.buf, .b = w13.a.buf, .c = h13.a.buf,
         .act = act.a.buf, .m = R, .n = r->F, .k = r->D});
@@ -259,38 +235,34 @@ static bool forward(struct ops *o, size_t index, struct ops_result *result)
         .narrow = NARROW_A | (x16 ? NARROW_C : NARROW_B), .a = a.a.buf, .b = w2.a.buf, .c = rows.a.buf, .m = R, .n = r->D,
         .k = r->F});
     if (ops_run(o)) {
-        struct num *nx = operand(o, &x, k.type), *nw = operand(o, &w13, k.type), *h = ops_new(o, h13.count);
+        struct num *nx = operand(o, &x, o->type), *nw = operand(o, &w13, o->type), *h = ops_new(o, h13.count);
         struct num *sizes = ops_new(o, h13.count), *want_act = ops_new(o, act.count), *y = ops_new(o, rows.count);
         ref_grouped_nt(g.E, g.offset, 2 * g.F, g.D, nx, g.token_of, nw, false, h);
         ref_grouped_nt(g.E, g.offset, 2 * g.F, g.D, magnitudes(o, nx, x.count), g.token_of, magnitudes(o, nw, w13.count),
                        false, sizes);
-        allow_cutting(&k, g.D, h13.count, sizes, h);
+        allow_cutting(o, g.D, h13.count, sizes, h);
         ref_swiglu(g.R, g.F, h, want_act);
         expect(o, "h13", &h13, h);
         expect(o, "act", &act, want_act);
-        struct num *na = operand(o, &a, k.type), *n2 = operand(o, &w2, k.type);
+        struct num *na = operand(o, &a, o->type), *n2 = operand(o, &w2, o->type);
         sizes = ops_new(o, rows.count);
         ref_grouped_nt(g.E, g.offset, g.D, g.F, na, NULL, n2, false, y);
         ref_grouped_nt(g.E, g.offset, g.D, g.F, magnitudes(o, na, a.count), NULL, magnitudes(o, n2, w2.count), false, sizes);
-        allow_cutting(&k, g.F, rows.count, sizes, y);
+        allow_cutting(o, g.F, rows.count, sizes, y);
         expect(o, "rows", &rows, y);
     }
-    return end_kind(o, &k);
+    return ops_end(o);
 }
 
 /* down.bwd.x with dSwiGLU */
 static bool dswiglu(struct ops *o, size_t index, struct ops_result *result)
 {
-    struct kind k;
-    const bool there = begin_kind(o, index, &k);
-    name_grouped(o, index, result, "experts' dSwiGLU", &k);
-    if (!there)
-        return end_kind(o, &k);
-    struct grouped g = begin_grouped(o, index, &k);
+    name_grouped(o, index, result, "experts' dSwiGLU");
+    struct grouped g = begin_grouped(o, index);
     const struct vkm_routing *r = &g.routing.r;
-    const uint32_t parts = vkm_gemm_parts(o->ctx, k.type, r->F);
-    struct mixed dy = input(o, g.T * g.D, false, k.type), w2 = input(o, g.E * g.D * g.F, true, k.type);
-    struct mixed h13 = changed(o, 2 * g.R * g.F, true, k.type), act = output(o, g.R * g.F, true, k.type);
+    const uint32_t parts = vkm_gemm_parts(o->ctx, o->type, r->F);
+    struct mixed dy = input(o, g.T * g.D, false, o->type), w2 = input(o, g.E * g.D * g.F, true, o->type);
+    struct mixed h13 = changed(o, 2 * g.R * g.F, true, o->type), act = output(o, g.R * g.F, true, o->type);
     struct ops_array gate = ops_in(o, g.R, 1), dgate = ops_out(o, g.R * parts);
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "dswiglu", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU,
         .routing = r, .gather = GATHER_A, .narrow = NARROW_B | NARROW_C, .a = dy.a.buf, .b = w2.a.buf, .c = h13.a.buf,
@@ -299,13 +271,13 @@ static bool dswiglu(struct ops *o, size_t index, struct ops_result *result)
         const size_t n = g.R * g.F;
         struct num *h = exact(o, &h13), *weight = ops_num(o, gate), *raw = ops_new(o, n), *sizes = ops_new(o, n);
         struct num *a = ops_new(o, n), *da = ops_new(o, n), *dh = ops_new(o, 2 * n), *dg = ops_new(o, g.R);
-        struct num *nd = operand(o, &dy, k.type), *nw = operand(o, &w2, k.type);
+        struct num *nd = operand(o, &dy, o->type), *nw = operand(o, &w2, o->type);
         float *sums = ops_new_floats(o, g.R);
         ref_swiglu(g.R, g.F, h, a);
         ref_grouped_nn(g.E, g.offset, g.F, g.D, nd, g.token_of, nw, false, raw);
         ref_grouped_nn(g.E, g.offset, g.F, g.D, magnitudes(o, nd, dy.count), g.token_of, magnitudes(o, nw, w2.count), false,
                        sizes);
-        allow_cutting(&k, g.D, n, sizes, raw);
+        allow_cutting(o, g.D, n, sizes, raw);
         ref_gate_gradient(g.T, r->K, g.F, g.row_of, raw, a, dg);
         for (size_t i = 0; i < n; i++) {
             const struct num w = weight[g.slot_of[i / g.F]];
@@ -320,24 +292,20 @@ static bool dswiglu(struct ops *o, size_t index, struct ops_result *result)
         expect(o, "gate act", &act, a);
         ops_expect_floats(o, "dgate", sums, g.R, dg);
     }
-    return end_kind(o, &k);
+    return ops_end(o);
 }
 
 /* down.bwd.w, gate_up.bwd.w and gate_up.bwd.x */
 static bool gradients(struct ops *o, size_t index, struct ops_result *result)
 {
-    struct kind k;
-    const bool there = begin_kind(o, index, &k);
-    name_grouped(o, index, result, "experts' gradients", &k);
-    if (!there)
-        return end_kind(o, &k);
-    struct grouped g = begin_grouped(o, index, &k);
+    name_grouped(o, index, result, "experts' gradients");
+    struct grouped g = begin_grouped(o, index);
     const struct vkm_routing *r = &g.routing.r;
     const uint32_t R = (uint32_t)g.R;
-    struct mixed dy = input(o, g.T * g.D, false, k.type), act = input(o, g.R * g.F, true, k.type);
-    struct mixed h = input(o, g.T * g.D, true, k.type), w = input(o, g.E * g.F * g.D, true, k.type);
+    struct mixed dy = input(o, g.T * g.D, false, o->type), act = input(o, g.R * g.F, true, o->type);
+    struct mixed h = input(o, g.T * g.D, true, o->type), w = input(o, g.E * g.F * g.D, true, o->type);
     struct ops_array dw2 = ops_added(o, g.E * g.D * g.F), dw1 = ops_added(o, g.E * g.F * g.D);
-    struct mixed dx = output(o, g.R * g.D, true, k.type);
+    struct mixed dx = output(o, g.R * g.D, true, o->type);
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "down.bwd.w", .form = GEMM_TN, .routing = r, .gather = GATHER_A,
         .narrow = NARROW_B, .a = dy.a.buf, .b = act.a.buf, .c = dw2.buf, .m = r->D, .n = r->F, .k = R, .accumulate = true});
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up.bwd.w", .form = GEMM_TN, .routing = r,
@@ -347,42 +315,38 @@ static bool gradients(struct ops *o, size_t index, struct ops_result *result)
         .narrow = NARROW_A | NARROW_B | NARROW_C, .a = act.a.buf, .b = w.a.buf, .c = dx.a.buf, .m = R, .n = r->D,
         .k = r->F});
     if (ops_run(o)) {
-        struct num *nd = operand(o, &dy, k.type), *na = operand(o, &act, k.type), *nh = operand(o, &h, k.type);
-        struct num *nw = operand(o, &w, k.type), *sa = magnitudes(o, na, act.count), *want = ops_num(o, dw2);
+        struct num *nd = operand(o, &dy, o->type), *na = operand(o, &act, o->type), *nh = operand(o, &h, o->type);
+        struct num *nw = operand(o, &w, o->type), *sa = magnitudes(o, na, act.count), *want = ops_num(o, dw2);
         struct num *sizes = ops_new(o, dw2.count);
         ref_grouped_tn(g.E, g.offset, g.D, g.F, nd, g.token_of, na, NULL, true, want);
         ref_grouped_tn(g.E, g.offset, g.D, g.F, magnitudes(o, nd, dy.count), g.token_of, sa, NULL, false, sizes);
-        allow_cutting(&k, g.R, dw2.count, sizes, want);
+        allow_cutting(o, g.R, dw2.count, sizes, want);
         ops_expect(o, "dw2", dw2, want);
         want = ops_num(o, dw1);
         sizes = ops_new(o, dw1.count);
         ref_grouped_tn(g.E, g.offset, g.F, g.D, na, NULL, nh, g.token_of, true, want);
         ref_grouped_tn(g.E, g.offset, g.F, g.D, sa, NULL, magnitudes(o, nh, h.count), g.token_of, false, sizes);
-        allow_cutting(&k, g.R, dw1.count, sizes, want);
+        allow_cutting(o, g.R, dw1.count, sizes, want);
         ops_expect(o, "dw1", dw1, want);
         want = ops_new(o, dx.count);
         sizes = ops_new(o, dx.count);
         ref_grouped_nn(g.E, g.offset, g.D, g.F, na, NULL, nw, false, want);
         ref_grouped_nn(g.E, g.offset, g.D, g.F, sa, NULL, magnitudes(o, nw, w.count), false, sizes);
-        allow_cutting(&k, g.F, dx.count, sizes, want);
+        allow_cutting(o, g.F, dx.count, sizes, want);
         expect(o, "dx rows", &dx, want);
     }
-    return end_kind(o, &k);
+    return ops_end(o);
 }
 
 /* ---- what reads or writes 16-bit arrays besides products ---- */
 
 static bool combine(struct ops *o, size_t index, struct ops_result *result)
 {
-    struct kind k;
-    const size_t shape = index / 2 * KINDS + index % 2;
-    const bool there = begin_kind(o, shape, &k), with_g = index / 2 % 2;
-    name_grouped(o, shape, result, "combine", &k);
-    if (!there)
-        return end_kind(o, &k);
-    struct grouped g = begin_grouped(o, shape, &k);
+    const bool with_g = index % 2;
+    name_grouped(o, index, result, "combine");
+    struct grouped g = begin_grouped(o, index);
     const struct vkm_buf none = {0};
-    struct mixed rows = input(o, g.R * g.D, true, k.type);
+    struct mixed rows = input(o, g.R * g.D, true, o->type);
     struct ops_array gate = ops_in(o, g.R, 1), y = ops_out(o, g.T * g.D);
     vkm_op_combine(ops_record(o), &g.routing.r, rows.a.buf, with_g ? gate.buf : none, none, y.buf, g.routing.r.D);
     if (ops_run(o)) {
@@ -390,19 +354,15 @@ static bool combine(struct ops *o, size_t index, struct ops_result *result)
         ref_combine(g.T, g.D, g.routing.r.K, g.row_of, with_g ? ops_num(o, gate) : NULL, exact(o, &rows), want);
         ops_expect(o, "y", y, want);
     }
-    return end_kind(o, &k);
+    return ops_end(o);
 }
 
 /* RMSNorm's and AdamW's second output, and the copy of weights that were loaded. */
 static bool copies(struct ops *o, size_t index, struct ops_result *result)
 {
-    struct kind k;
-    const struct case_norm *s = &case_norms[index / 2];
-    const bool there = begin_kind(o, index / 2 * KINDS + index % 2, &k);
+    const struct case_norm *s = CASE_AT(case_norms, index);
     const size_t n = (size_t)s->T * s->D;
-    ops_begin(o, result, index, "16-bit copies %s, T %u, D %u", k.name, s->T, s->D);
-    if (!there)
-        return end_kind(o, &k);
+    ops_begin(o, result, index, "16-bit copies %s, T %u, D %u", type_name(o), s->T, s->D);
     const struct step_control control = {3e-3f, 2, 3};
     const struct step_stats stats = {.clip_scale = 1};
     const struct ref_adamw opt = {3e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 1 / (double)control.bias1, 1 / (double)control.bias2};
@@ -411,10 +371,10 @@ static bool copies(struct ops *o, size_t index, struct ops_result *result)
     float *zeros = ops_new_floats(o, n);
     struct ops_array v = ops_changed(o, n, zeros), c = ops_in_copy(o, sizeof control / 4, &control);
     struct ops_array st = ops_in_copy(o, sizeof stats / 4, &stats);
-    struct mixed y16 = output(o, n, true, k.type), w16 = output(o, n, true, k.type), x16 = output(o, n, true, k.type);
-    vkm_op_rmsnorm(ops_record(o), x.buf, weight.buf, y.buf, y16.a.buf, k.type, s->T, s->D, 1e-5f);
-    vkm_op_adamw(ops_record(o), w.buf, g.buf, m.buf, v.buf, w16.a.buf, k.type, c.buf, st.buf, n, 0.9f, 0.95f, 1e-8f, 0.1f);
-    vkm_op_narrow(ops_record(o), x.buf, x16.a.buf, k.type, n);
+    struct mixed y16 = output(o, n, true, o->type), w16 = output(o, n, true, o->type), x16 = output(o, n, true, o->type);
+    vkm_op_rmsnorm(ops_record(o), x.buf, weight.buf, y.buf, y16.a.buf, o->type, s->T, s->D, 1e-5f);
+    vkm_op_adamw(ops_record(o), w.buf, g.buf, m.buf, v.buf, w16.a.buf, o->type, c.buf, st.buf, n, 0.9f, 0.95f, 1e-8f, 0.1f);
+    vkm_op_narrow(ops_record(o), x.buf, x16.a.buf, o->type, n);
     if (ops_run(o)) {
         struct num *ny = ops_new(o, n), *nw = ops_num(o, w), *nx = ops_num(o, x);
         ref_rmsnorm(s->T, s->D, nx, ops_num(o, weight), 1e-5f, ny, NULL);
@@ -425,15 +385,15 @@ static bool copies(struct ops *o, size_t index, struct ops_result *result)
         expect(o, "w in 16 bits", &w16, nw);
         expect(o, "x in 16 bits", &x16, nx);
     }
-    return end_kind(o, &k);
+    return ops_end(o);
 }
 
 const struct ops_case ops_cases_narrow[] = {
-    {"16-bit gemm", gemm, KINDS * CASE_COUNT(case_gemms)},
-    {"16-bit experts", forward, KINDS * CASE_COUNT(case_groupeds)},
-    {"16-bit dSwiGLU", dswiglu, KINDS * CASE_COUNT(case_groupeds)},
-    {"16-bit gradients", gradients, KINDS * CASE_COUNT(case_groupeds)},
-    {"16-bit combine", combine, 2 * CASE_COUNT(case_groupeds)},
-    {"16-bit copies", copies, 2 * CASE_COUNT(case_norms)},
+    {"16-bit gemm", gemm, CASE_COUNT(case_gemms), CASE_COUNT(case_gemms_large), true},
+    {"16-bit experts", forward, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), true},
+    {"16-bit dSwiGLU", dswiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), true},
+    {"16-bit gradients", gradients, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), true},
+    {"16-bit combine", combine, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), true},
+    {"16-bit copies", copies, CASE_COUNT(case_norms), CASE_COUNT(case_norms_large), true},
     {0},
 };

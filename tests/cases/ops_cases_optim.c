@@ -32,7 +32,8 @@ static bool norm(struct ops *o, size_t index, struct ops_result *result)
     static const struct { struct loss_scale before, after; uint32_t growth; } scales[] = {
         {{1, 7}, {1, 8}, 0}, {{1024, 3}, {1024, 4}, 5}, {{1024, 4}, {2048, 0}, 5}};
     const struct loss_scale by = scales[index % 3].before, after = scales[index % 3].after;
-    const size_t first = case_lengths[index], second = case_lengths[CASE_COUNT(case_lengths) - 2 - index % 5];
+    const size_t first = *CASE_AT(case_lengths, index);
+    const size_t second = case_lengths[CASE_COUNT(case_lengths) - 2 - index % 5];
     const float clip = clips[index % 3];
     ops_begin(o, result, index, "gradient norm of %zu and %zu, clip %g", first, second, (double)clip);
     struct ops_array a = ops_in(o, first, 1), b = ops_in(o, second, 2), stats = stats_before(o, 1.5f);
@@ -87,7 +88,7 @@ static void expect_zero_gradient(struct ops *o, struct ops_array g)
 
 static bool adamw(struct ops *o, size_t index, struct ops_result *result)
 {
-    const size_t n = case_lengths[index];
+    const size_t n = *CASE_AT(case_lengths, index);
     const unsigned step = index % 3 ? 3 * (unsigned)index : 1;
     const float lr = 3e-3f, beta1 = 0.9f, beta2 = index % 2 ? 0.95f : 0.999f, eps = 1e-8f, decay = index % 4 ? 0.1f : 0;
     const struct ref_adamw opt = {lr, beta1, beta2, eps, decay, 1 - pow(beta1, step), 1 - pow(beta2, step)};
@@ -146,8 +147,8 @@ static bool skip(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_optim[] = {
-    {"gradient norm", norm, CASE_COUNT(case_lengths)},
-    {"AdamW", adamw, CASE_COUNT(case_lengths)},
+    {"gradient norm", norm, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
+    {"AdamW", adamw, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
     {"skipped steps", skip, 5},
     {0},
 };

@@ -1,6 +1,7 @@
 #include "ops_fixture.h"
 
 #include "cases/cases.h"
+#include "ops/tiles.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +15,70 @@ enum {
 };
 static const uint32_t canary = 0x7fc0dead; /* a NaN as f32, no index as u32 */
 
+static bool is_cpu(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu;
+}
+
+static void choose_gpu(struct ops *o)
+{
+    o->ctx->caps.cpu = false;
+}
+
+static bool has_storage16(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.storage16;
+}
+
+static bool is_cpu_storage16(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu && ctx->caps.storage16;
+}
+
+static bool has_f16_matrices(const struct vkmoe_context *ctx)
+{
+    return vkm_gemm_has_cm(ctx, TYPE_F16);
+}
+
+static bool has_bf16_matrices(const struct vkmoe_context *ctx)
+{
+    return vkm_gemm_has_cm(ctx, TYPE_BF16);
+}
+
+static void choose_matrices(struct ops *o)
+{
+    o->ctx->caps.cm[o->type].use = true;
+}
+
+static bool is_cpu_f16_matrices(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu && has_f16_matrices(ctx);
+}
+
+static void choose_gpu_matrices(struct ops *o)
+{
+    choose_gpu(o);
+    choose_matrices(o);
+}
+
+const struct ops_variant ops_variants[] = {
+    {"own", "kernels of this device", TYPE_F32, NULL, NULL},
+    {"gpu", "kernels for a GPU", TYPE_F32, is_cpu, choose_gpu},
+    {"f16", "operands in f16", TYPE_F16, has_storage16, NULL},
+    {"bf16", "operands in bf16", TYPE_BF16, has_storage16, NULL},
+    {"f16 gpu", "operands in f16, kernels for a GPU", TYPE_F16, is_cpu_storage16, choose_gpu},
+    {"bf16 gpu", "operands in bf16, kernels for a GPU", TYPE_BF16, is_cpu_storage16, choose_gpu},
+    {"f16 cm", "cooperative matrices of f16", TYPE_F16, has_f16_matrices, choose_matrices},
+    {"f16 cm gpu", "cooperative matrices of f16, tiles for a GPU", TYPE_F16, is_cpu_f16_matrices, choose_gpu_matrices},
+    {"bf16 cm", "cooperative matrices of bf16", TYPE_BF16, has_bf16_matrices, choose_matrices},
+    {0},
+};
+
+bool ops_variant_applies(const struct ops_variant *variant, const struct vkmoe_context *ctx, bool narrow)
+{
+    return (variant->type != TYPE_F32) == narrow && (!variant->offered || variant->offered(ctx));
+}
+
 static void *must(void *p)
 {
     if (!p)
@@ -21,11 +86,16 @@ static void *must(void *p)
     return p;
 }
 
-enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct ops **out)
+enum vkmoe_status ops_create(struct vkmoe_context *ctx, const struct ops_variant *variant, struct ops **out)
 {
     struct ops *o = must(calloc(1, sizeof *o));
     o->ctx = ctx;
-    ctx->caps.cpu = ctx->caps.cpu && !gpu_kernels;
+    o->caps = ctx->caps;
+    o->type = variant->type;
+    for (int type = TYPE_F16; type <= TYPE_BF16; type++)
+        ctx->caps.cm[type].use = false;
+    if (variant->choose)
+        variant->choose(o);
     o->before = must(malloc(4ull * CAPACITY));
     o->after = must(malloc(4ull * CAPACITY));
     enum vkmoe_status status = vkm_arena_create(ctx, "cases", VKM_MEMORY_DEVICE, &o->arena);
@@ -42,6 +112,7 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct
 void ops_destroy(struct ops *o)
 {
     vkm_arena_destroy(o->arena);
+    o->ctx->caps = o->caps;
     free(o->before);
     free(o->after);
     free(o);
@@ -241,8 +312,9 @@ void ops_expect_floats(struct ops *o, const char *name, const float *got, size_t
         snprintf(r->worst, sizeof r->worst, "%s", name);
     }
     if (!ref_ok(&c))
-        ops_fail(o, "%s[%zu] of %zu is %.9g instead of %.9g, off by %.3g with %.3g allowed; %zu not finite", name,
-                 c.index, count, c.got, c.v, fabs(c.got - c.v), c.e, c.bad);
+        ops_fail(o, "%s: %zu of %zu wrong%s, from [%zu] on; worst [%zu]: %.9g instead of %.9g, off by %.3g with %.3g allowed",
+                 name, c.wrong, count, c.bad ? ", some not finite" : "", c.first, c.index, c.got, c.v,
+                 fabs(c.got - c.v), c.e);
 }
 
 void ops_expect(struct ops *o, const char *name, struct ops_array a, const struct num *want)
@@ -253,10 +325,12 @@ void ops_expect(struct ops *o, const char *name, struct ops_array a, const struc
 void ops_expect_words(struct ops *o, const char *name, struct ops_array a, const uint32_t *want)
 {
     const uint32_t *got = ops_words(o, a);
+    size_t first = 0, wrong = 0;
     o->result->values += a.count;
     for (size_t i = 0; i < a.count; i++)
-        if (got[i] != want[i]) {
-            ops_fail(o, "%s[%zu] of %zu is %#x instead of %#x", name, i, a.count, got[i], want[i]);
-            return;
-        }
+        if (got[i] != want[i] && wrong++ == 0)
+            first = i;
+    if (wrong > 0)
+        ops_fail(o, "%s: %zu of %zu wrong, from [%zu] on: %#x instead of %#x", name, wrong, a.count, first, got[first],
+                 want[first]);
 }

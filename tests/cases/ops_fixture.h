@@ -36,8 +36,24 @@ struct ops_array {
 
 enum { OPS_MAX_ARRAYS = 64, OPS_MAX_OWNED = 128 };
 
+struct ops;
+
+/* Kernels to run the cases with, where a device can be made to use others than its own. */
+struct ops_variant {
+    const char *name;                                   /* a word */
+    const char *text;                                   /* in words */
+    uint32_t type;                                      /* of the operands; TYPE_F32: for operations that have no other */
+    bool (*offered)(const struct vkmoe_context *ctx);   /* on this device, where it differs from the others; NULL: on all */
+    void (*choose)(struct ops *o);                      /* may change o->ctx->caps; NULL: nothing to do */
+};
+/* Ends in a row of zeros; first come the device's own kernels. */
+extern const struct ops_variant ops_variants[];
+/* Whether a device runs operations of that kind (narrow: with 16-bit operands) so. */
+bool ops_variant_applies(const struct ops_variant *variant, const struct vkmoe_context *ctx, bool narrow);
+
 struct ops {
     struct vkmoe_context *ctx;
+    struct vkm_caps caps;               /* of ctx before the variant was chosen */
     struct vkm_arena *arena;
     struct vkm_buf buf;                 /* all arrays of a case */
     uint32_t *before, *after;           /* its words as uploaded, and as the device left them */
@@ -45,6 +61,7 @@ struct ops {
 
     struct ops_result *result;
     uint64_t seed;
+    uint32_t type;                      /* of the variant */
     struct vkm_rec *rec;
     struct {
         size_t at, count;
@@ -55,8 +72,8 @@ struct ops {
     size_t owned_count;
 };
 
-/* On a context that outlives it. gpu_kernels runs what a GPU gets on any device: changes ctx->caps. */
-enum vkmoe_status ops_create(struct vkmoe_context *ctx, bool gpu_kernels, struct ops **out);
+/* On a context that outlives it, whose ctx->caps are the variant's until ops_destroy. The variant must be offered. */
+enum vkmoe_status ops_create(struct vkmoe_context *ctx, const struct ops_variant *variant, struct ops **out);
 void ops_destroy(struct ops *o);
 
 /* Starts a case: the format names it. *result is overwritten and filled until ops_end. */

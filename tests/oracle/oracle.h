@@ -33,6 +33,7 @@ struct ref_check {
     size_t index;    /* where */
     double got, v, e; /* there */
     size_t bad;      /* values that are NaN or infinite (they also make the ratio infinite) */
+    size_t wrong, first; /* values of a ratio above 1, and the first of them */
     double weakest;  /* largest e / max |v|: 1e-3 sees errors of a thousandth of the range */
 };
 

@@ -30,6 +30,8 @@ struct ref_check ref_compare(const float *got, const struct num *want, size_t n)
         c.bad += !isfinite(got[i]);
         if (!isfinite(got[i]) || !isfinite(want[i].e)) /* without a bound there is nothing to pass */
             ratio = INFINITY;
+        if (ratio > 1 && c.wrong++ == 0)
+            c.first = i;
         if (i == 0 || ratio > c.ratio) {
             c.ratio = ratio;
             c.index = i;
