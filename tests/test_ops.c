@@ -21,7 +21,7 @@ ParameterizedTestParameters(ops, equals_reference)
     for (size_t t = 0; ops_case_tables[t]; t++)
         for (size_t i = 0; ops_case_tables[t][i].name; i++)
             for (size_t v = 0; ops_variants[v].name; v++) {
-                if (ops_case_tables[t][i].narrow != (ops_variants[v].type != TYPE_F32))
+                if (!ops_variant_fits(&ops_variants[v], ops_case_tables[t][i].narrow))
                     continue;
                 if (count == MAX_PARAMETERS)
                     abort();
@@ -37,7 +37,7 @@ ParameterizedTest(struct parameter *parameter, ops, equals_reference)
     struct vkmoe_context *ctx = open_context();
     const char *kernels = variant->text;
     struct ops *o;
-    if (!ops_variant_applies(variant, ctx, c->narrow)) {
+    if (variant->offered && !variant->offered(ctx)) {
         close_context(ctx, 0);
         cr_skip_test("%s: not on this device: %s", c->name, variant->text);
     }

@@ -74,9 +74,9 @@ const struct ops_variant ops_variants[] = {
     {0},
 };
 
-bool ops_variant_applies(const struct ops_variant *variant, const struct vkmoe_context *ctx, bool narrow)
+bool ops_variant_fits(const struct ops_variant *variant, bool narrow)
 {
-    return (variant->type != TYPE_F32) == narrow && (!variant->offered || variant->offered(ctx));
+    return (variant->type != TYPE_F32) == narrow;
 }
 
 static void *must(void *p)

@@ -48,8 +48,8 @@ struct ops_variant {
 };
 /* Ends in a row of zeros; first come the device's own kernels. */
 extern const struct ops_variant ops_variants[];
-/* Whether a device runs operations of that kind (narrow: with 16-bit operands) so. */
-bool ops_variant_applies(const struct ops_variant *variant, const struct vkmoe_context *ctx, bool narrow);
+/* Whether operations of that kind (narrow: with 16-bit operands) run so. */
+bool ops_variant_fits(const struct ops_variant *variant, bool narrow);
 
 struct ops {
     struct vkmoe_context *ctx;
