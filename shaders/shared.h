@@ -310,4 +310,18 @@ ARGS(adamw) {
     float beta1, beta2, eps, decay;
 };
 
+#define BENCH_FMA_LOOP 192 /* operations of an invocation in one of bench_fma's loops */
+#define BENCH_COPY_EACH 8  /* vec4s of an invocation of bench_copy */
+
+ARGS(bench_fma) { /* out[0] is written where a sum is `never` */
+    F32 out_;
+    float x, y, never;
+    uint loops;
+};
+
+ARGS(bench_copy) { /* dst = src, count vec4s */
+    F32 src, dst;
+    uint count;
+};
+
 #endif

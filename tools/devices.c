@@ -5,13 +5,14 @@
 
 #include "commands.h"
 #include "common.h"
+#include "devices.h"
 #include "json.h"
 
 struct devices_options {
     bool json, verbose;
 };
 
-static const char *type_name(enum vkmoe_device_type type)
+const char *device_type_name(enum vkmoe_device_type type)
 {
     switch (type) {
     case VKMOE_DEVICE_INTEGRATED: return "integrated";
@@ -43,10 +44,22 @@ static void print_table(const struct vkmoe_device_info *devices, size_t count)
         const struct vkmoe_device_info *d = &devices[i];
         char memory[16];
         printf("%2zu  %-*s  %-10s  %-*s  %9s  %8" PRIu32 "  %-3s  %-4s  %-7s  %s%s\n", i, name_width, d->name,
-               type_name(d->type), driver_width, d->driver, format_bytes(memory, d->memory_bytes), d->subgroup_size,
+               device_type_name(d->type), driver_width, d->driver, format_bytes(memory, d->memory_bytes), d->subgroup_size,
                d->float16 ? "yes" : "no", d->bfloat16 ? "yes" : "no", d->cooperative_matrix ? "yes" : "no",
                d->usable ? "yes" : "no: ", d->usable ? "" : d->reason);
     }
+}
+
+json_t *device_json(const struct vkmoe_device_info *d)
+{
+    char version[24];
+    snprintf(version, sizeof version, "%u.%u.%u", d->api_version >> 22, d->api_version >> 12 & 0x3ff,
+             d->api_version & 0xfff);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:b, s:b}",
+        "name", d->name, "type", device_type_name(d->type), "driver", d->driver, "uuid", d->uuid, "vulkan", version,
+        "memory_bytes", (json_int_t)d->memory_bytes, "subgroup_size", (json_int_t)d->subgroup_size,
+        "shared_bytes", (json_int_t)d->shared_bytes, "float16", (int)d->float16, "bfloat16", (int)d->bfloat16,
+        "cooperative_matrix", (int)d->cooperative_matrix);
 }
 
 static bool print_json(const struct vkmoe_device_info *devices, size_t count)
@@ -54,16 +67,12 @@ static bool print_json(const struct vkmoe_device_info *devices, size_t count)
     json_t *list = json_array();
     for (size_t i = 0; list && i < count; i++) {
         const struct vkmoe_device_info *d = &devices[i];
-        char version[24];
-        snprintf(version, sizeof version, "%u.%u.%u", d->api_version >> 22, d->api_version >> 12 & 0x3ff,
-                 d->api_version & 0xfff);
-        json_t *item = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:s}",
-            "index", (json_int_t)i, "name", d->name, "type", type_name(d->type), "driver", d->driver, "uuid", d->uuid,
-            "vulkan", version, "memory_bytes", (json_int_t)d->memory_bytes,
-            "subgroup_size", (json_int_t)d->subgroup_size, "shared_bytes", (json_int_t)d->shared_bytes,
-            "float16", (int)d->float16, "bfloat16", (int)d->bfloat16, "cooperative_matrix", (int)d->cooperative_matrix,
-            "usable", (int)d->usable, "reason", d->reason);
-        if (json_array_append_new(list, item) != 0) {
+        json_t *item = json_pack("{s:I}", "index", (json_int_t)i), *device = device_json(d),
+               *use = json_pack("{s:b, s:s}", "usable", (int)d->usable, "reason", d->reason);
+        const bool whole = json_object_update(item, device) == 0 && json_object_update(item, use) == 0;
+        json_decref(device);
+        json_decref(use);
+        if (json_array_append_new(list, item) != 0 || !whole) {
             json_decref(list);
             list = NULL;
         }
