@@ -344,4 +344,22 @@ ARGS(adamw) { /* _16: w16 = w in 16 bits */
     float beta1, beta2, eps, decay;
 };
 
+#define BENCH_FMA_LOOP 192 /* operations of an invocation in one of bench_fma's loops */
+#define BENCH_CM_CHAINS 8    /* products of a subgroup in one of bench_cm's loops */
+#define SPEC_BENCH_CM_M 1    /* shape of a cooperative matrix product */
+#define SPEC_BENCH_CM_N 2
+#define SPEC_BENCH_CM_K 3
+#define BENCH_COPY_EACH 8  /* vec4s of an invocation of bench_copy */
+
+ARGS(bench_fma) { /* and of bench_cm: out[0] is written where a sum is `never` */
+    F32 out_;
+    float x, y, never;
+    uint loops;
+};
+
+ARGS(bench_copy) { /* dst = src, count vec4s */
+    F32 src, dst;
+    uint count;
+};
+
 #endif

@@ -19,11 +19,15 @@ struct common_options {
 
 /* Rows for the table of a subcommand whose values have a member `common`. */
 #define COMMON_OPTIONS(values)                                                                                         \
-    { .name = "device", .type = OPTION_TEXT, .offset = offsetof(values, common.device), .value = "WHICH",              \
-      .otherwise = "$VKMOE_DEVICE, else the first usable",                                                             \
-      .help = "index, part of the name, or UUID: see 'vkmoe devices'" },                                               \
+    DEVICE_OPTION(values),                                                                                             \
     { .name = "profile", .type = OPTION_TEXT, .offset = offsetof(values, common.profile), .value = "FILE",             \
       .otherwise = "none", .help = "write a Chrome/Perfetto trace of the device's work, which slows it" },              \
+    CHECK_OPTIONS(values)
+#define DEVICE_OPTION(values)                                                                                          \
+    { .name = "device", .type = OPTION_TEXT, .offset = offsetof(values, common.device), .value = "WHICH",              \
+      .otherwise = "$VKMOE_DEVICE, else the first usable",                                                             \
+      .help = "index, part of the name, or UUID: see 'vkmoe devices'" }
+#define CHECK_OPTIONS(values)                                                                                          \
     { .name = "validate", .type = OPTION_SWITCH, .offset = offsetof(values, common.validate), .otherwise = "off",      \
       .help = "turn on the Vulkan validation layers; what they say is a failure" },                              \
     { .name = "verbose", .type = OPTION_SWITCH, .offset = offsetof(values, common.verbose), .otherwise = "off",        \

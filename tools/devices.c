@@ -5,7 +5,7 @@
 
 #include "commands.h"
 #include "common.h"
-#include "device_info.h"
+#include "devices.h"
 #include "json.h"
 
 struct devices_options {

@@ -166,3 +166,45 @@ bool outputs_write(const char *dir, const struct output *outputs, size_t count)
     }
     return fine;
 }
+
+/* Cuts a path into its directory, which the caller frees, and the name in it. NULL after a message. */
+static char *directory_of(const char *path, const char **name)
+{
+    const char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    char *dir = slash ? strdup(path) : strdup(".");
+    if (!dir)
+        message("out of memory");
+    else if (slash)
+        dir[slash > path ? slash - path : 1] = '\0';
+    return dir;
+}
+
+bool output_check(const char *path)
+{
+    struct stat info;
+    const char *name;
+    char *dir = directory_of(path, &name);
+    if (!dir)
+        return false;
+    bool fine = false;
+    if (!*name)
+        message("'%s' is not the name of a file", path);
+    else if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        message("%s: is a directory", path);
+    else if (make_directories(dir)) {
+        fine = access(dir, W_OK) == 0;
+        if (!fine)
+            message("%s: %s", dir, strerror(errno));
+    }
+    free(dir);
+    return fine;
+}
+
+bool output_write(const char *path, struct output output)
+{
+    char *dir = directory_of(path, &output.name);
+    const bool fine = dir && outputs_write(dir, &output, 1);
+    free(dir);
+    return fine;
+}

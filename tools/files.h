@@ -25,4 +25,9 @@ struct output {
  * its name, and none is renamed before all are complete; false after one message, with the old files as they were. */
 bool outputs_write(const char *dir, const struct output *outputs, size_t count);
 
+/* Writes one file likewise; output.name is left out. */
+bool output_write(const char *path, struct output output);
+/* Whether output_write would find a place for it, to be known before the work is done; false after one message. */
+bool output_check(const char *path);
+
 #endif

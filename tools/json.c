@@ -27,6 +27,26 @@ static char *dump(const json_t *root)
     return text;
 }
 
+char *json_page_text(const json_t *root)
+{
+    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
+    size_t extra = 1;
+    for (const char *at = text; at && *at; at++)
+        extra += *at == '<' ? 6 : 1;
+    char *escaped = text ? malloc(extra) : NULL, *to = escaped;
+    for (const char *at = text; escaped && *at; at++)
+        if (*at == '<') {
+            memcpy(to, "\\u003c", 6);
+            to += 6;
+        } else {
+            *to++ = *at;
+        }
+    if (escaped)
+        *to = '\0';
+    free(text);
+    return escaped;
+}
+
 bool json_print(const json_t *root)
 {
     char *text = dump(root);

@@ -14,6 +14,10 @@ json_t *json_number(double value);
 /* A member's value, or NAN where it is not there or null. */
 double json_member(const json_t *object, const char *key);
 
+/* For the inside of a page: with every '<' escaped, nothing in it can end the element it stands in. The caller frees it.
+ * NULL: root is NULL, or no memory. */
+char *json_page_text(const json_t *root);
+
 /* Prints root to stdout. A write that fails is for main to see. false after a message: root is NULL, or no memory. */
 bool json_print(const json_t *root);
 

@@ -16,6 +16,7 @@ static const struct command *const commands[] = {
     &command_eval,
     &command_generate,
     &command_report,
+    &command_bench,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

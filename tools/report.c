@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "common.h"
 #include "files.h"
+#include "json.h"
 #include "report_json.h"
 #include "report_page.h"
 
@@ -42,34 +43,13 @@ static char *common_parent(const struct run *runs, size_t count)
     return parent;
 }
 
-/* The JSON with every '<' escaped: in the page, nothing in it can end the element it stands in. */
-static char *dump(json_t *report)
-{
-    char *text = report ? json_dumps(report, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
-    size_t extra = 1;
-    for (const char *at = text; at && *at; at++)
-        extra += *at == '<' ? 6 : 1;
-    char *escaped = text ? malloc(extra) : NULL, *to = escaped;
-    for (const char *at = text; escaped && *at; at++)
-        if (*at == '<') {
-            memcpy(to, "\\u003c", 6);
-            to += 6;
-        } else {
-            *to++ = *at;
-        }
-    if (escaped)
-        *to = '\0';
-    free(text);
-    return escaped;
-}
-
 static bool write_report(const struct run *runs, size_t count, const json_t *compare, const char *dir)
 {
     struct methods methods;
     json_t *paper = json_loadb((const char *)report_paper, report_paper_bytes, 0, NULL);
     json_t *report = methods_find(runs, count, compare, &methods) ? report_json(runs, count, &methods, compare, paper)
                                                                   : NULL;
-    char *text = dump(report);
+    char *text = json_page_text(report);
     bool written = false;
     if (text)
         written = outputs_write(dir, (const struct output[]){

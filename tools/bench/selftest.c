@@ -10,7 +10,7 @@
 
 #include "commands.h"
 #include "common.h"
-#include "device_info.h"
+#include "devices.h"
 #include "live.h"
 
 #include "gpu/context.h"

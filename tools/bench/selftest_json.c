@@ -2,7 +2,7 @@
 
 #include <jansson.h>
 
-#include "device_info.h"
+#include "devices.h"
 #include "json.h"
 
 enum { FORMAT = 1 };

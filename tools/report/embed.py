@@ -1,6 +1,6 @@
-"""Makes the report's page one C file: its styles and scripts in place, cut where a report's data goes.
+"""Makes a page one C file: its styles and scripts in place, cut where its data goes, and JSON files beside it.
 
-usage: embed.py DIRECTORY OUTPUT
+usage: embed.py DIRECTORY NAME OUTPUT [JSON]...
 """
 import pathlib
 import re
@@ -20,10 +20,11 @@ def array(name, text):
             f"const size_t {name}_bytes = sizeof {name};\n")
 
 
-page = (directory / "report.html").read_text(encoding="utf-8")
+name = sys.argv[2]
+page = (directory / f"{name}.html").read_text(encoding="utf-8")
 page = re.sub(r"\{\{(\w+\.(?:css|js))\}\}", inline, page)
 head, tail = page.split("{{data}}")
-paper = (directory / "paper.json").read_text(encoding="utf-8")
-pathlib.Path(sys.argv[2]).write_text(
-    '#include "report_page.h"\n\n' + array("report_page_head", head) + array("report_page_tail", tail)
-    + array("report_paper", paper), encoding="utf-8")
+text = '#include "report_page.h"\n\n' + array(f"{name}_page_head", head) + array(f"{name}_page_tail", tail)
+for path in map(pathlib.Path, sys.argv[4:]):
+    text += array(f"{name}_{path.stem}", path.read_text(encoding="utf-8"))
+pathlib.Path(sys.argv[3]).write_text(text, encoding="utf-8")

@@ -73,34 +73,13 @@ function legend() {
   }
 }
 
-// Light, dark, or as the system is.
-function theme() {
-  const button = document.getElementById("theme"), system = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = null;
-  try { chosen = localStorage.getItem("vkmoe-theme"); } catch { /* a page opened from a file may have no storage */ }
-  const apply = () => {
-    const dark = chosen ? chosen === "dark" : system.matches;
-    document.documentElement.dataset.theme = dark ? "dark" : "light";
-    button.textContent = dark ? "Light" : "Dark";
-    button.setAttribute("aria-label", `switch to ${dark ? "light" : "dark"} colours`);
-    redraw();
-  };
-  button.addEventListener("click", () => {
-    chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    try { localStorage.setItem("vkmoe-theme", chosen); } catch { /* as above */ }
-    apply();
-  });
-  system.addEventListener("change", apply);
-  apply();
-}
-
 const sections = [
   ["Summary", summaryTable], ["Loss", lossFigure], ["Tokens to the baseline’s loss", tokensFigure], ["Load of the experts over time", loadFigure],
   ["Similarity of the experts (PES)", pesFigure], ["Routing over time", timeFigure], ["Distance of the router from orthogonal", gramFigure],
   ["Gate weights", gateFigure], ["Pruning experts", pruneFigure], ["Without the best experts", dropFigure], ["Beside the paper", paperTable],
 ];
 
-theme();
+theme(redraw);
 document.title = `${heading()} – vkmoe report`;
 document.getElementById("title").textContent = heading();
 document.getElementById("lede").textContent = lede();

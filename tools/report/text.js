@@ -2,15 +2,6 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const methods = data.methods, runs = data.runs;
-const known = x => typeof x === "number" && Number.isFinite(x);
-
-function el(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {}))
-    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
-  node.append(...children.filter(child => child !== null && child !== undefined));
-  return node;
-}
 
 const superscript = text => [...text].map(c => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻").join("");
 const minus = text => text.replace(/^-/, "−");

@@ -1,0 +1,105 @@
+#include "bench/ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cases/cases.h"
+
+void op_reserve32(struct op *o, uint32_t i, uint64_t count)
+{
+    vkm_arena_reserve(o->arena, o->kind->name, count * sizeof(float), &o->x[i]);
+}
+
+void op_reserve(struct op *o, uint32_t i, uint64_t count)
+{
+    vkm_arena_reserve(o->arena, o->kind->name, count * (o->type == TYPE_F32 ? sizeof(float) : sizeof(uint16_t)), &o->x[i]);
+}
+
+/* Random numbers; in 16 bits the two halves of a word are set alike. */
+static enum vkmoe_status fill(const struct op *o, uint32_t i)
+{
+    return o->type == TYPE_F32 ? bench_fill(o->ctx, o->x[i], i + 1, 1) : bench_fill16(o->ctx, o->x[i], o->type, i + 1);
+}
+
+void op_routing_reserve(struct op *o)
+{
+    const struct op_shape *s = &o->s;
+    o->routing = (struct vkm_routing){.T = s->T, .E = s->E, .K = s->K, .F = s->F, .D = s->D, .type = o->type};
+    vkm_arena_reserve(o->arena, "idx", (uint64_t)s->T * s->K * sizeof(uint32_t), &o->routing.idx);
+    vkm_routing_reserve(o->ctx, o->arena, &o->routing);
+}
+
+enum vkmoe_status op_routing_setup(struct op *o)
+{
+    const struct vkm_buf idx = o->routing.idx;
+    struct vkm_rec *rec;
+    uint32_t *routed = malloc(idx.bytes);
+    if (!routed)
+        return vkm_fail_memory(&o->ctx->log);
+    case_route(CASE_BALANCED, o->s.T, o->s.E, o->s.K, 1, routed);
+    enum vkmoe_status status = vkm_buf_upload(o->ctx, idx, routed, idx.bytes);
+    free(routed);
+    if (status || (status = vkm_rec_create(o->ctx, "bench routing", &rec)))
+        return status;
+    vkm_op_route(rec, &o->routing, (struct vkm_buf){0});
+    return vkm_rec_run_once(rec);
+}
+
+/* Fills what was planned, and times it. */
+static enum vkmoe_status measure(struct bench *b, struct op *o)
+{
+    const struct op_case *kind = o->kind;
+    struct bench_times times;
+    enum vkmoe_status status = vkm_arena_commit(o->arena);
+    for (uint32_t i = 0; i < OP_BUFFERS && !status; i++)
+        if (o->x[i].bytes)
+            status = fill(o, i);
+    if (!status && kind->setup)
+        status = kind->setup(o);
+    if (!status)
+        status = bench_time(b, &(struct bench_case){.record = kind->record, .prepare = kind->prepare, .user = o,
+                                                    .most = kind->most}, &times);
+    if (status)
+        return status;
+    char name[40];
+    struct bench_result r = bench_rate(b, "ops", bench_typed_name(name, kind->name, o->type),
+                                       kind->moves ? "GB/s" : "GFLOP/s",
+                                       kind->moves ? CEILING_COPY : bench_product_ceiling(b, o->type), 1e-9 * o->work, &times);
+    memcpy(r.shape, o->shape, sizeof r.shape);
+    return bench_report(b, &r);
+}
+
+static enum vkmoe_status run(struct bench *b, const struct op_case *kind, const struct op_shape *shape, uint32_t type)
+{
+    struct op o = {.ctx = b->ctx, .kind = kind, .s = *shape, .type = type};
+    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &o.arena);
+    if (status)
+        return status;
+    kind->plan(&o);
+    if (bench_fits(b, vkm_arena_bytes(o.arena)))
+        status = measure(b, &o);
+    else
+        status = bench_skip(b, "ops", kind->name, o.shape, "needs more memory than is free");
+    vkm_arena_destroy(o.arena);
+    return status;
+}
+
+static enum vkmoe_status run_all(struct bench *b, const struct op_case *kinds)
+{
+    static const struct op_shape none;
+    enum vkmoe_status status = VKMOE_OK;
+    for (const struct op_case *kind = kinds; kind->name && !status; kind++) {
+        const struct op_shape *shapes = b->ctx->caps.cpu ? kind->cpu : kind->gpu;
+        for (uint32_t i = 0; i < 4 && memcmp(&shapes[i], &none, sizeof none) != 0 && !status; i++)
+            for (uint32_t type = TYPE_F32; type <= (kind->product ? TYPE_BF16 : TYPE_F32) && !status; type++)
+                if (b->types[type])
+                    status = run(b, kind, &shapes[i], type);
+    }
+    return status;
+}
+
+enum vkmoe_status bench_ops(struct bench *b)
+{
+    enum vkmoe_status status = run_all(b, op_products);
+    return status ? status : run_all(b, op_others);
+}
