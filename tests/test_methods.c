@@ -13,6 +13,8 @@ static const struct {
     float router_z;
     uint32_t d_shared;
     enum vkmoe_router_init init;
+    enum vkmoe_precision precision;
+    bool recompute;
 } methods[] = {
     {"none"},
     {"simbal"},
@@ -27,6 +29,9 @@ static const struct {
     {"simbal", .sigmoid = true},
     {"lbl+lossfree", .sigmoid = true, .d_shared = 4},
     {"simbal=0.2+lbl=0.02+lossfree=0.01", VKMOE_LBL_GLOBAL_BATCH, .router_z = 1e-3f, .d_shared = 16},
+    {"simbal", .precision = VKMOE_F16},
+    {"simbal+lossfree", .precision = VKMOE_BF16, .d_shared = 8},
+    {"simbal+lbl", .router_z = 1e-3f, .precision = VKMOE_F16, .recompute = true, .d_shared = 4},
 };
 enum { METHODS = sizeof methods / sizeof *methods, STEPS = 50 };
 
@@ -38,6 +43,8 @@ static struct vkmoe_trainer_desc describe(size_t index, const struct vkmoe_data 
     desc.train.balance.lbl_full = methods[index].lbl_full;
     desc.train.balance.router_z = methods[index].router_z;
     desc.train.router_init = methods[index].init;
+    desc.train.precision = methods[index].precision;
+    desc.train.recompute = methods[index].recompute;
     desc.train.steps = STEPS;
     desc.train.pes_tokens = 10;
     desc.model.gate = methods[index].sigmoid ? VKMOE_GATE_SIGMOID : VKMOE_GATE_SOFTMAX;
@@ -93,6 +100,14 @@ ParameterizedTest(size_t *index, methods, same_bits, .init = scratch_begin, .fin
     strcpy(halves, at("halves"));
 
     desc.run_dir = whole;
+    if (desc.train.precision != VKMOE_F32 && !vkmoe_context_device(ctx)->storage16) {
+        struct vkmoe_trainer *none;
+        cr_expect_eq(vkmoe_trainer_create(ctx, &desc, &none), VKMOE_ERROR_DEVICE);
+        cr_expect(strstr(seen.last, "--precision f32"), "%s", seen.last);
+        vkmoe_data_close(data);
+        close_context(ctx, 1);
+        return;
+    }
     struct vkmoe_trainer *t = trainer(ctx, &desc);
     struct vkmoe_step_report report = steps(t, STEPS);
     cr_expect_eq(report.skipped_total, 0);
@@ -165,6 +180,45 @@ Test(methods, act, .init = scratch_begin, .fini = scratch_end)
     cr_expect_lt(gram[1], 0.95 * gram[0]);
     cr_expect_lt(load[2], load[0]);
     cr_expect_lt(load[3], load[0]);
+    vkmoe_data_close(data);
+    close_context(ctx, 0);
+}
+
+/* What the backward computes again is what the forward computed; in 16 bits a model learns as it does in 32. */
+Test(methods, recompute_and_precision, .init = scratch_begin, .fini = scratch_end)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_data *data = text();
+    struct vkmoe_estimate kept, computed;
+    char dirs[2][256];
+    float losses[VKMOE_BF16 + 1];
+    for (int recompute = 0; recompute < 2; recompute++) {
+        struct vkmoe_trainer_desc desc = describe(METHODS - 1, data);
+        desc.train.precision = VKMOE_F32;
+        desc.train.recompute = recompute;
+        strcpy(dirs[recompute], at(recompute ? "computed" : "kept"));
+        desc.run_dir = dirs[recompute];
+        cr_assert_eq(vkmoe_estimate(ctx, &desc.model, &desc.train, recompute ? &computed : &kept), VKMOE_OK);
+        struct vkmoe_trainer *t = trainer(ctx, &desc);
+        losses[VKMOE_F32] = steps(t, STEPS).loss;
+        finish(t);
+    }
+    cr_expect(computed.activation_bytes < kept.activation_bytes);
+    char x[300], y[300];
+    snprintf(x, sizeof x, "%s/model.safetensors", dirs[0]);
+    snprintf(y, sizeof y, "%s/model.safetensors", dirs[1]);
+    cr_expect(same_file(x, y), "recomputed activations are others");
+    for (enum vkmoe_precision p = VKMOE_F16; p <= VKMOE_BF16 && vkmoe_context_device(ctx)->storage16; p++) {
+        struct vkmoe_trainer_desc desc = describe(METHODS - 1, data);
+        desc.train.precision = p;
+        struct vkmoe_trainer *t = trainer(ctx, &desc);
+        const struct vkmoe_step_report report = steps(t, STEPS);
+        losses[p] = report.loss;
+        cr_expect(report.loss_scale == (p == VKMOE_F16 ? 65536 : 1) && report.skipped_total == 0);
+        cr_expect_float_eq(losses[p], losses[VKMOE_F32], 0.03f * losses[VKMOE_F32], "%s: loss %g, f32: %g",
+                           p == VKMOE_F16 ? "f16" : "bf16", (double)losses[p], (double)losses[VKMOE_F32]);
+        vkmoe_trainer_destroy(t);
+    }
     vkmoe_data_close(data);
     close_context(ctx, 0);
 }

@@ -56,6 +56,8 @@ struct training_options {
                   .help = "rows of the router at the start"),                                                          \
     TRAINING_FLAG(values, "precision", OPTION_CHOICE, train.precision, .value = "f32|f16|bf16", OF_PRESET,             \
                   .help = "of matrix products and the experts' activations"),                                          \
+    TRAINING_FLAG(values, "recompute", OPTION_ON_OFF, train.recompute, .value = "on|off", OF_PRESET,                   \
+                  .help = "compute activations again in the backward: less memory, the same bits"),                    \
     TRAINING_COUNT(values, "seq", model.seq, .min = 1, .help = "tokens in a context"),                                 \
     TRAINING_COUNT(values, "batch", train.batch, .min = 1, .help = "contexts in a micro-batch"),                       \
     TRAINING_COUNT(values, "accum", train.accum, .min = 1, .help = "micro-batches in a step"),                         \

@@ -212,6 +212,7 @@ struct vkmoe_train_config {
     enum vkmoe_router_init router_init;
     float z_loss;              /* coefficient of mean (log sum exp logits)^2 */
     enum vkmoe_precision precision; /* 16 bits: on devices with storage16; ERROR_DEVICE elsewhere */
+    bool recompute;            /* keep less of each block for the backward and compute it again: the same bits in less memory */
     uint32_t log_every;        /* steps between lines of metrics.jsonl; 0 means 10 */
     uint32_t eval_every;       /* steps between validations; 0: only at the end */
     uint32_t save_every;       /* steps between checkpoints; 0: only at the end */

@@ -5,21 +5,25 @@
  *   and, with a shared expert, its W2 (silu(W1 h[t]) * (W3 h[t])) */
 #include "nn/net.h"
 
-static void shared_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y)
+/* act and h13 of the experts' rows, and of all tokens for the shared expert, from the normalised input */
+static void hidden(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer)
 {
     const struct vkm_layer *l = &net->layers[layer];
-    const struct vkm_scratch *s = &net->scratch;
-    uint32_t T = net->T, D = net->config.d_model, G = net->config.d_shared;
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "moe.gate_up", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
+        .routing = &l->routing, .gather = GATHER_A, .a = vkm_net_input(net),
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W13, layer)), .c = l->h13, .act = net->scratch.act,
+        .m = net->T * net->config.top_k, .n = net->config.d_expert, .k = net->config.d_model});
+}
 
+static void shared_hidden(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer)
+{
+    const struct vkm_layer *l = &net->layers[layer];
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "shared.gate_up", .type = net->type, .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT,
         .epilogue = EPILOGUE_SWIGLU, .a = vkm_net_input(net),
-        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_SHARED13, layer)), .c = l->shared13, .act = s->act,
-        .m = T, .n = G, .k = D});
-    vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "shared.down", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_NT, .a = s->act,
-        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_SHARED2, layer)), .c = y, .m = T, .n = D, .k = G,
-        .accumulate = true});
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_SHARED13, layer)), .c = l->shared13,
+        .act = net->scratch.act, .m = net->T, .n = net->config.d_shared, .k = net->config.d_model});
 }
 
 void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
@@ -29,7 +33,7 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
     const struct vkm_scratch *s = &net->scratch;
     const struct vkm_routing *routing = &l->routing;
     uint32_t T = net->T, D = net->config.d_model, E = net->config.experts, F = net->config.d_expert;
-    uint32_t R = T * net->config.top_k;
+    uint32_t G = net->config.d_shared;
 
     vkm_net_norm(rec, net, l->x_mid, vkm_net_param(net, VKM_PARAM_MOE_NORM, layer));
     vkm_op_gemm(rec, &(struct vkm_gemm){
@@ -37,18 +41,27 @@ void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t la
         .c = l->gate.z, .m = T, .n = E, .k = D});
     vkm_op_gate(rec, &l->gate);
     vkm_op_route(rec, routing, expert_tokens);
+    hidden(rec, net, layer);
     vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.gate_up", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT, .epilogue = EPILOGUE_SWIGLU,
-        .routing = routing, .gather = GATHER_A, .a = vkm_net_input(net),
-        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W13, layer)), .c = l->h13, .act = s->act, .m = R, .n = F,
-        .k = D});
-    vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "moe.down", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT, .routing = routing,
-        .a = s->act, .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W2, layer)), .c = s->rows, .m = R, .n = D,
-        .k = F});
+        .label = "moe.down", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NT, .routing = routing, .a = s->act,
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W2, layer)), .c = s->rows, .m = T * net->config.top_k,
+        .n = D, .k = F});
     vkm_op_combine(rec, routing, s->rows, l->gate.g, l->x_mid, y, D);
+    if (G == 0)
+        return;
+    shared_hidden(rec, net, layer);
+    vkm_op_gemm(rec, &(struct vkm_gemm){
+        .label = "shared.down", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_NT, .a = s->act,
+        .b = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_SHARED2, layer)), .c = y, .m = T, .n = D, .k = G,
+        .accumulate = true});
+}
+
+void vkm_moe_recompute(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer)
+{
+    vkm_net_norm(rec, net, net->layers[layer].x_mid, vkm_net_param(net, VKM_PARAM_MOE_NORM, layer));
+    hidden(rec, net, layer);
     if (net->config.d_shared)
-        shared_forward(rec, net, layer, y);
+        shared_hidden(rec, net, layer);
 }
 
 /* Adds to scratch.dh; scratch.dx is the gradient of the layer's output. */

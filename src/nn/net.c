@@ -17,24 +17,18 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
+/* What each block has of its own. */
+static void reserve_kept(struct vkm_net *net, struct vkm_layer *l)
 {
     const struct vkmoe_model_config *c = &net->config;
     struct vkm_arena *arena = net->activation_arena;
     uint64_t T = net->T, R = T * c->top_k;
     vkm_arena_reserve(arena, "x", floats(T * c->d_model), &l->x);
-    vkm_arena_reserve(arena, "x_mid", floats(T * c->d_model), &l->x_mid);
-    vkm_arena_reserve(arena, "qkv", floats(3 * T * c->d_model), &l->attention.qkv);
-    vkm_arena_reserve(arena, "attention.o", floats(T * c->d_model), &l->attention.o);
-    vkm_arena_reserve(arena, "attention.lse", floats(T * c->heads), &l->attention.lse);
     vkm_arena_reserve(arena, "gate.z", floats(T * c->experts), &l->gate.z);
     vkm_arena_reserve(arena, "gate.idx", R * sizeof(uint32_t), &l->gate.idx);
     vkm_arena_reserve(arena, "gate.g", floats(R), &l->gate.g);
     vkm_arena_reserve(arena, "gate.lse", floats(T), &l->gate.lse);
     vkm_arena_reserve(arena, "load", floats((uint64_t)net->B * c->experts), &l->load);
-    vkm_arena_reserve(arena, "moe.h13", vkm_net_bytes(net, 2ull * net->expert_rows * c->d_expert), &l->h13);
-    if (c->d_shared)
-        vkm_arena_reserve(arena, "shared.h13", vkm_net_bytes(net, 2 * T * c->d_shared), &l->shared13);
     l->gate.T = l->routing.T = net->T;
     l->gate.E = l->routing.E = c->experts;
     l->gate.K = l->routing.K = c->top_k;
@@ -44,6 +38,21 @@ static void reserve_layer(struct vkm_net *net, struct vkm_layer *l)
     l->routing.D = c->d_model;
     l->routing.type = net->type;
     vkm_routing_reserve(net->ctx, arena, &l->routing);
+}
+
+/* What follows from that. */
+static void reserve_computed(struct vkm_net *net, struct vkm_layer *l)
+{
+    const struct vkmoe_model_config *c = &net->config;
+    struct vkm_arena *arena = net->activation_arena;
+    uint64_t T = net->T;
+    vkm_arena_reserve(arena, "x_mid", floats(T * c->d_model), &l->x_mid);
+    vkm_arena_reserve(arena, "qkv", floats(3 * T * c->d_model), &l->attention.qkv);
+    vkm_arena_reserve(arena, "attention.o", floats(T * c->d_model), &l->attention.o);
+    vkm_arena_reserve(arena, "attention.lse", floats(T * c->heads), &l->attention.lse);
+    vkm_arena_reserve(arena, "moe.h13", vkm_net_bytes(net, 2ull * net->expert_rows * c->d_expert), &l->h13);
+    if (c->d_shared)
+        vkm_arena_reserve(arena, "shared.h13", vkm_net_bytes(net, 2 * T * c->d_shared), &l->shared13);
 }
 
 /* Of the balance losses, and of what measure.c measures. */
@@ -85,8 +94,9 @@ static void reserve_scratch(struct vkm_net *net)
 
 /* The plan; parameters are `of`'s where that is given. */
 static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                              bool trainable, uint32_t type, const struct vkm_net *of, struct vkm_net **out)
+                              enum vkm_net_use use, uint32_t type, const struct vkm_net *of, struct vkm_net **out)
 {
+    const bool trainable = use != VKM_NET_FORWARD;
     enum vkmoe_status status;
     *out = NULL;
     struct vkm_net *net = calloc(1, sizeof *net);
@@ -98,6 +108,7 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
     net->T = batch * config->seq;
     net->expert_rows = (uint32_t)larger((uint64_t)net->T * config->top_k, (type == TYPE_F32 ? 1ull : 2ull) * config->experts);
     net->trainable = trainable;
+    net->recompute = use == VKM_NET_TRAIN_RECOMPUTE;
     net->type = type;
     uint64_t rows = LOGIT_CHUNK / floats(config->vocab);
     net->logit_rows = rows < config->seq ? config->seq : rows < net->T ? (uint32_t)rows : net->T;
@@ -120,7 +131,9 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable, type);
     }
     for (uint32_t i = 0; i < (trainable ? config->layers : 1); i++)
-        reserve_layer(net, &net->layers[i]);
+        reserve_kept(net, &net->layers[i]);
+    for (uint32_t i = 0; i < (use == VKM_NET_TRAIN ? config->layers : 1); i++)
+        reserve_computed(net, &net->layers[i]);
     vkm_arena_reserve(net->activation_arena, "x_out", floats((uint64_t)net->T * config->d_model), &net->x_out);
     reserve_scratch(net);
     if ((!of && (status = vkm_arena_status(net->param_arena))) || (status = vkm_arena_status(net->activation_arena)))
@@ -134,14 +147,14 @@ fail:
 }
 
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                                 bool trainable, uint32_t type, struct vkm_net **out)
+                                 enum vkm_net_use use, uint32_t type, struct vkm_net **out)
 {
-    return plan(ctx, config, batch, trainable, type, NULL, out);
+    return plan(ctx, config, batch, use, type, NULL, out);
 }
 
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out)
 {
-    return plan(of->ctx, &of->config, batch, false, of->type, of, out);
+    return plan(of->ctx, &of->config, batch, VKM_NET_FORWARD, of->type, of, out);
 }
 
 void vkm_net_destroy(struct vkm_net *net)
@@ -194,6 +207,14 @@ static void bind_attention(struct vkm_net *net, struct vkm_attention *a)
     a->dqkv = net->scratch.dqkv;
 }
 
+static void share_computed(struct vkm_layer *l, const struct vkm_layer *of)
+{
+    l->x_mid = of->x_mid;
+    l->attention = of->attention;
+    l->h13 = of->h13;
+    l->shared13 = of->shared13;
+}
+
 enum vkmoe_status vkm_net_commit(struct vkm_net *net)
 {
     enum vkmoe_status status;
@@ -207,6 +228,8 @@ enum vkmoe_status vkm_net_commit(struct vkm_net *net)
     for (uint32_t i = 0; i < net->config.layers; i++) {
         if (!net->trainable && i > 0)
             net->layers[i] = net->layers[0];
+        else if (net->recompute && i > 0)
+            share_computed(&net->layers[i], &net->layers[0]);
         bind_attention(net, &net->layers[i].attention);
         net->layers[i].routing.idx = net->layers[i].gate.idx;
         net->layers[i].gate.bias = vkm_net_param(net, VKM_PARAM_ROUTER_BIAS, i)->weight;
@@ -251,6 +274,10 @@ void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm
     struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->grad;
     for (uint32_t layer = net->config.layers; layer-- > 0;) {
         vkm_rec_push(rec, "layer %u", layer);
+        if (net->recompute && layer + 1 < net->config.layers) { /* the last one's is still there */
+            vkm_attention_forward(rec, net, layer);
+            vkm_moe_recompute(rec, net, layer);
+        }
         vkm_moe_backward(rec, net, layer, loss);
         vkm_attention_backward(rec, net, layer);
         vkm_rec_pop(rec);

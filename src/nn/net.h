@@ -7,14 +7,15 @@
 #include "nn/params.h"
 #include "ops/ops.h"
 
-/* What a block keeps for its backward. A network that is not trainable has one, which all blocks use. */
+/* What a block keeps for its backward. A network that is not trainable has one, which all blocks use; one that recomputes
+ * has for each block the first four, and the others once. */
 struct vkm_layer {
     struct vkm_buf x;               /* [T,D] the residual stream before attention */
-    struct vkm_buf x_mid;           /* [T,D] and between attention and experts */
-    struct vkm_attention attention; /* qkv, o, lse */
     struct vkm_gate gate;           /* z: logits, then p; chosen experts and their weights */
     struct vkm_routing routing;     /* their rows */
     struct vkm_buf load;            /* [groups,E] f of the load-balancing loss */
+    struct vkm_buf x_mid;           /* [T,D] and between attention and experts */
+    struct vkm_attention attention; /* qkv, o, lse */
     struct vkm_buf h13;             /* [R,2F] hidden rows before the activation; their gradient in the backward; of the
                                        network's type */
     struct vkm_buf shared13;        /* [T,2G] likewise of the shared expert, G = d_shared; absent without one */
@@ -44,6 +45,7 @@ struct vkm_net {
     struct vkmoe_model_config config;
     uint32_t B, T;                  /* sequences and tokens of a micro-batch */
     bool trainable;
+    bool recompute;                 /* the backward computes again what a block does not keep */
     uint32_t type;                  /* TYPE_F32, TYPE_F16 or TYPE_BF16: of matrix products, but the router's, and of their
                                        arrays that nothing else reads */
 
@@ -61,10 +63,15 @@ struct vkm_net {
     struct vkm_arena *activation_arena;
 };
 
+enum vkm_net_use {
+    VKM_NET_FORWARD,                /* no gradients */
+    VKM_NET_TRAIN,
+    VKM_NET_TRAIN_RECOMPUTE,        /* less memory, more time, the same bits */
+};
 /* Plans a network for micro-batches of `batch` sequences: sizes are known (vkm_arena_bytes of its arenas), nothing is
  * allocated on the device. The configuration has been checked. */
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                                 bool trainable, uint32_t type, struct vkm_net **out);
+                                 enum vkm_net_use use, uint32_t type, struct vkm_net **out);
 /* Plans a network that runs on another's parameters with batches of its own; not trainable. `of` has been committed and
  * outlives it. */
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out);
@@ -140,6 +147,8 @@ void vkm_attention_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
 /* y = x_mid + moe(norm(x_mid)); expert_tokens [E] u32 += routed rows, or absent */
 void vkm_moe_forward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, struct vkm_buf y,
                      struct vkm_buf expert_tokens);
+/* From x_mid, gate and routing: h13 and shared13 anew, the same bits */
+void vkm_moe_recompute(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer);
 /* scratch.dx: from the gradient of y to the gradient of x_mid */
 void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t layer, const struct vkm_loss *loss);
 

@@ -38,7 +38,7 @@ enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, s
     struct vkmoe_model *model = calloc(1, sizeof *model);
     if (!model)
         return vkm_fail_memory(&ctx->log);
-    if ((status = vkm_net_create(ctx, &config, 1, false, TYPE_F32, &model->net)) || (status = vkm_net_commit(model->net)) ||
+    if ((status = vkm_net_create(ctx, &config, 1, VKM_NET_FORWARD, TYPE_F32, &model->net)) || (status = vkm_net_commit(model->net)) ||
         (status = vkm_weights_load(model->net, dir, NULL))) {
         vkmoe_model_destroy(model);
         return status;

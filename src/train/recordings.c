@@ -34,7 +34,8 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
                           "--precision f32", ctx->info.name, ctx->info.driver);
         goto fail;
     }
-    if ((status = vkm_net_create(ctx, &t->model, train->batch, true, train->precision, &t->net)) ||
+    if ((status = vkm_net_create(ctx, &t->model, train->batch, train->recompute ? VKM_NET_TRAIN_RECOMPUTE : VKM_NET_TRAIN,
+                                 train->precision, &t->net)) ||
         (status = vkm_evaluator_create(t->net, &t->evaluator)) || (status = vkm_probe_create(t->net, &t->probe)) ||
         (status = vkm_layer_sums_create(&ctx->log, model, &t->sums)) ||
         (status = vkm_arena_create(ctx, "training input", VKM_MEMORY_UPLOAD, &t->upload)) ||

@@ -86,6 +86,7 @@ static const struct field train_fields[] = {
     ENUMERATION(vkmoe_train_config, "router_init", router_init, init),
     FIELD(vkmoe_train_config, z_loss, REAL),
     ENUMERATION(vkmoe_train_config, "precision", precision, precision),
+    FIELD(vkmoe_train_config, recompute, FLAG),
     FIELD(vkmoe_train_config, log_every, COUNT32),
     FIELD(vkmoe_train_config, eval_every, COUNT32),
     FIELD(vkmoe_train_config, save_every, COUNT32),

@@ -57,7 +57,7 @@ static enum vkmoe_status create_nets(struct ops *o, struct whole *w, bool small_
         .top_k = (uint32_t)m->K, .d_expert = (uint32_t)m->F, .seq = (uint32_t)m->S, .vocab = (uint32_t)m->V,
         .rope_theta = 1e4f, .norm_eps = 1e-5f, .norm_topk = m->norm_topk,
         .gate = m->sigmoid ? VKMOE_GATE_SIGMOID : VKMOE_GATE_SOFTMAX, .d_shared = (uint32_t)m->G, .router_bias = m->bias};
-    enum vkmoe_status status = vkm_net_create(o->ctx, &config, (uint32_t)m->B, true, TYPE_F32, &w->net);
+    enum vkmoe_status status = vkm_net_create(o->ctx, &config, (uint32_t)m->B, VKM_NET_TRAIN, TYPE_F32, &w->net);
     if (status)
         return status;
     if (small_chunks) /* of logits: several, the last one smaller */

@@ -130,7 +130,7 @@ static enum vkmoe_status layer_create(struct vkmoe_context *ctx, const struct sh
 {
     const struct vkmoe_model_config config = config_of(s);
     enum vkmoe_status status;
-    if ((status = vkm_net_create(ctx, &config, s->T / SEQ, true, type, &l->net)) ||
+    if ((status = vkm_net_create(ctx, &config, s->T / SEQ, VKM_NET_TRAIN, type, &l->net)) ||
         (status = vkm_arena_create(ctx, "bench", VKM_MEMORY_DEVICE, &l->arena)))
         return status;
     vkm_arena_reserve(l->arena, "dy", (uint64_t)s->T * s->d * sizeof(float), &l->dy);
