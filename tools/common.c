@@ -63,8 +63,7 @@ char *path_in(const char *dir, const char *name)
     return path;
 }
 
-/* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe; NULL where there is no home. */
-static char *cache_directory(void)
+char *cache_directory(void)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     const bool standard = cache && cache[0] == '/';

@@ -49,6 +49,9 @@ struct vkmoe_log library_log(bool verbose);
 char *path_in(const char *dir, const char *name);
 
 /* Opens the device that options and environment ask for; NULL after a message. */
+/* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe, the caller's to free; NULL where there is no home. */
+char *cache_directory(void);
+
 struct vkmoe_context *open_context(const struct common_options *options);
 
 /* Destroys the context, which may be NULL. Returns status, or EXIT_FAILED where the validation layers complained. */

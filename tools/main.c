@@ -17,6 +17,7 @@ static const struct command *const commands[] = {
     &command_generate,
     &command_report,
     &command_bench,
+    &command_tune,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

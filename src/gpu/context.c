@@ -3,6 +3,7 @@
 #include "gpu/device.h"
 #include "gpu/pipeline.h"
 #include "gpu/profiler.h"
+#include "gpu/tuning.h"
 #include "shared.h"
 
 #include <stdio.h>
@@ -151,7 +152,8 @@ enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, st
     ctx->log = desc->log;
 
     if ((status = find_device(ctx, desc)) || (status = open_device(ctx)) || (status = create_timeline(ctx)) ||
-        (status = vkm_pipelines_create(ctx, desc->cache_dir, &ctx->pipelines)))
+        (status = vkm_pipelines_create(ctx, desc->cache_dir, &ctx->pipelines)) ||
+        (status = vkm_tuning_load(ctx, desc->cache_dir)))
         goto fail;
     if (desc->profile_path && (status = vkm_profiler_create(ctx, desc->profile_path, &ctx->profiler)))
         goto fail;

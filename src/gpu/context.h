@@ -31,6 +31,16 @@ struct vkm_caps {
     struct vkm_cm cm[3];            /* by TYPE_F16, TYPE_BF16 of shaders/shared.h */
 };
 
+/* Tiles of matrix products that were measured to be best (gpu/tuning.h), for products of one type with few or many rows in
+ * a group; bm == 0: none. What they mean is ops/tiles.h's. */
+enum vkm_rows { VKM_ROWS_FEW, VKM_ROWS_MANY, VKM_ROWS_KINDS };
+struct vkm_tuned {
+    uint32_t bm, bn, bk, tm, tn, wg;
+};
+struct vkm_tuning {
+    struct vkm_tuned gemm[3][VKM_ROWS_KINDS]; /* by TYPE_ of shaders/shared.h */
+};
+
 struct vkm_pipelines;
 struct vkm_profiler;
 
@@ -38,6 +48,7 @@ struct vkmoe_context {
     struct vkmoe_log log;
     struct vkmoe_device_info info;
     struct vkm_caps caps;
+    struct vkm_tuning tuning;
 
     bool adopted;                   /* instance, device and queue belong to the host: never destroyed, never idled */
     struct vkm_vk vk;               /* loader, instance, device and their functions */

@@ -124,7 +124,7 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
         shared_backward(rec, net, layer);
 
     vkm_op_gate_bwd(rec, &l->gate, routing, &(struct vkm_gate_grad){
-        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, routing->type, F), .load = l->load,
+        .dgate = s->dgate, .parts = vkm_gemm_parts(net->ctx, routing), .load = l->load,
         .group = vkm_lbl_group(net, loss), .lbl_full = loss->balance.lbl_full, .lbl_coef = loss->balance.lbl,
         .z_coef = loss->balance.router_z, .loss_scale = net->loss_scale, .dz = s->dz});
     vkm_op_gemm(rec, &(struct vkm_gemm){

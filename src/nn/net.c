@@ -88,7 +88,7 @@ static void reserve_scratch(struct vkm_net *net)
     vkm_arena_reserve(arena, "dqkv", floats(3 * T * D), &s->dqkv);
     vkm_arena_reserve(arena, "attention.delta", floats(T * c->heads), &s->delta);
     vkm_arena_reserve(arena, "gate.dz", floats(T * c->experts), &s->dz);
-    vkm_arena_reserve(arena, "gate.dgate", floats(T * c->top_k * vkm_gemm_parts(net->ctx, net->type, c->d_expert)), &s->dgate);
+    vkm_arena_reserve(arena, "gate.dgate", floats(T * c->top_k * vkm_gemm_parts(net->ctx, &net->layers[0].routing)), &s->dgate);
     vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
 }
 

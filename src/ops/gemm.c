@@ -1,8 +1,8 @@
 #include "ops/tiles.h"
 
-uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t type, uint32_t n)
+uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routing *routing)
 {
-    return vkm_div_up(n, vkm_gemm_tiles(ctx, type).bn);
+    return vkm_div_up(routing->F, vkm_routed_tiles(ctx, routing).bn);
 }
 
 /* Four neighbours in memory can be loaded at once: rows are whole fours of them and begin on such an address. gemm_direct
@@ -47,7 +47,8 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     const struct vkm_routing *routing = g->routing;
     const uint32_t type = routing ? routing->type : g->type;
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
-    const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type);
+    const struct vkm_gemm_tiles tiles =
+        routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
         .m = g->m, .n = g->n, .k = g->k, .alpha = g->alpha == 0 ? 1 : g->alpha,

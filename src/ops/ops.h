@@ -73,8 +73,8 @@ struct vkm_gemm {
 };
 void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *gemm);
 
-/* Column tiles of a product n wide: parts of a DSWIGLU's dgate. */
-uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, uint32_t type, uint32_t n);
+/* Column tiles of a routed product F wide: parts of a DSWIGLU's dgate. */
+uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routing *routing);
 
 /* ---- routing ---------------------------------------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
 /* Tiles of all experts' rows: each expert's last may be part empty. */
 static uint64_t most_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r)
 {
-    return vkm_div_up((uint64_t)r->T * r->K, vkm_gemm_tiles(ctx, r->type).bm) + (uint64_t)r->E;
+    return vkm_div_up((uint64_t)r->T * r->K, vkm_routed_tiles(ctx, r).bm) + (uint64_t)r->E;
 }
 
 void vkm_routing_reserve(const struct vkmoe_context *ctx, struct vkm_arena *arena, struct vkm_routing *r)
@@ -24,7 +24,7 @@ void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_b
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_tiles tiles = vkm_tiles(ctx);
-    const struct vkm_gemm_tiles product = vkm_gemm_tiles(ctx, r->type);
+    const struct vkm_gemm_tiles product = vkm_routed_tiles(ctx, r);
     if (most_tiles(ctx, r) > ctx->caps.max_groups) {
         vkm_rec_fail(rec, vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT,
                                    "%u tokens with %u experts each make more than %u tiles, the most this device launches; "

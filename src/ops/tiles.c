@@ -16,6 +16,26 @@ struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
     };
 }
 
+/* ---- matrix products -------------------------------------------------------------------------------------------- */
+
+/* Tiles that may be best, by kernel. The first is the default for many rows in a group, the first of at most FEW_BM rows that
+ * for few. wg and, for gemm_direct, bn follow from the rest. */
+enum { FEW_ROWS = 48, FEW_BM = 64 };
+struct shape {
+    uint32_t bm, bn, bk, tm, tn;
+};
+/* A lane has tm rows of tn columns a subgroup apart. */
+static const struct shape direct_shapes[] = {
+    {8, 0, 4, 8, 4}, {8, 0, 4, 8, 2}, {4, 0, 4, 4, 4}, {12, 0, 4, 12, 2}, {6, 0, 4, 6, 4}};
+/* An invocation has tm by tn. */
+static const struct shape tiled_shapes[] = {
+    {64, 64, 16, 4, 4}, {128, 64, 16, 8, 4}, {128, 128, 16, 8, 8}, {64, 128, 16, 4, 8}, {32, 64, 16, 2, 4},
+    {64, 64, 32, 4, 4}};
+/* A subgroup has tm by tn. */
+static const struct shape cm_shapes[] = {
+    {128, 128, 32, 64, 32}, {64, 128, 32, 32, 32}, {128, 64, 32, 32, 32}, {64, 64, 32, 32, 32}, {128, 128, 16, 64, 32},
+    {64, 64, 64, 32, 32}, {32, 32, 16, 16, 16}};
+
 /* Bytes of shared memory that gemm_cm.comp takes at most (EPILOGUE_SWIGLU has two Bs and two results). */
 static uint32_t cm_shared_bytes(const struct vkm_gemm_tiles *t)
 {
@@ -23,43 +43,80 @@ static uint32_t cm_shared_bytes(const struct vkm_gemm_tiles *t)
     return 8 * vecs * (t->bm + 2 * t->bn) + 4 * t->bm * (1 + t->bn / t->tn) + 8 * subgroups * t->cm.m * t->cm.n;
 }
 
-static struct vkm_gemm_tiles cm_tiles(const struct vkmoe_context *ctx, uint32_t type)
+/* And gemm_tiled.comp, likewise. */
+static uint32_t tiled_shared_bytes(const struct vkm_gemm_tiles *t)
+{
+    return 4 * (t->bk * (t->bm + 1 + 2 * (t->bn + 1)) + t->bm * (1 + t->bn / t->tn));
+}
+
+/* The tiles of one shape; false: the device has not what it takes. */
+static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct shape *s, bool matrices,
+                struct vkm_gemm_tiles *t)
 {
     const struct vkm_caps *caps = &ctx->caps;
-    /* Eight subgroups of 64 by 32 where shared memory has room (NVIDIA, AMD), else four of 32 by 32. */
-    static const uint32_t shapes[][5] = {{128, 128, 32, 64, 32}, {64, 64, 32, 32, 32}, {32, 32, 16, 16, 16}};
-    struct vkm_gemm_tiles t = {0};
-    for (size_t i = caps->cpu ? 2 : 0; i < sizeof shapes / sizeof *shapes; i++) {
-        const uint32_t *s = shapes[i];
-        t = (struct vkm_gemm_tiles){
-            .kernel = type == TYPE_F16 ? VKM_KERNEL_GEMM_CM_F16 : VKM_KERNEL_GEMM_CM_BF16, .bm = s[0], .bn = s[1],
-            .bk = s[2], .tm = s[3], .tn = s[4], .wg = s[0] / s[3] * (s[1] / s[4]) * caps->subgroup, .cm = caps->cm[type]};
-        if (t.wg <= caps->max_invocations && cm_shared_bytes(&t) <= caps->shared_bytes)
-            break;
+    const bool f32 = type == TYPE_F32;
+    *t = (struct vkm_gemm_tiles){.bm = s->bm, .bn = s->bn, .bk = s->bk, .tm = s->tm, .tn = s->tn};
+    if (matrices) {
+        t->kernel = type == TYPE_F16 ? VKM_KERNEL_GEMM_CM_F16 : VKM_KERNEL_GEMM_CM_BF16;
+        t->cm = caps->cm[type];
+        t->wg = s->bm / s->tm * (s->bn / s->tn) * caps->subgroup;
+        return vkm_shaders[t->kernel].words && t->wg <= caps->max_invocations &&
+               cm_shared_bytes(t) <= caps->shared_bytes &&
+               s->tm % t->cm.m == 0 && s->tn % t->cm.n == 0 && s->bk % t->cm.k == 0 &&
+               (!caps->cpu || s->bm == 32); /* a software device takes long enough */
     }
-    return t;
+    if (caps->cpu) {
+        t->kernel = f32 ? VKM_KERNEL_GEMM_DIRECT : VKM_KERNEL_GEMM_DIRECT_16;
+        t->wg = caps->subgroup;
+        t->bn = s->tn * t->wg;
+        return true;
+    }
+    t->kernel = f32 ? VKM_KERNEL_GEMM_TILED : VKM_KERNEL_GEMM_TILED_16;
+    t->wg = s->bm / s->tm * (s->bn / s->tn);
+    return t->wg <= caps->max_invocations && tiled_shared_bytes(t) <= caps->shared_bytes;
 }
+
+uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES])
+{
+    const bool matrices = ctx->caps.cm[type].use;
+    const struct shape *shapes = matrices ? cm_shapes : ctx->caps.cpu ? direct_shapes : tiled_shapes;
+    const size_t count = matrices ? sizeof cm_shapes : ctx->caps.cpu ? sizeof direct_shapes : sizeof tiled_shapes;
+    uint32_t fitting = 0;
+    for (size_t i = 0; i < count / sizeof *shapes; i++)
+        fitting += fit(ctx, type, &shapes[i], matrices, &out[fitting]);
+    return fitting;
+}
+_Static_assert(sizeof cm_shapes / sizeof *cm_shapes < VKM_GEMM_CANDIDATES, "room for all");
 
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type)
 {
-    if (type == TYPE_F32 || !ctx->caps.cm[type].m)
-        return false;
-    struct vkm_gemm_tiles t = cm_tiles(ctx, type);
-    return vkm_shaders[t.kernel].words && t.wg <= ctx->caps.max_invocations && cm_shared_bytes(&t) <= ctx->caps.shared_bytes;
+    struct vkm_gemm_tiles t;
+    bool has = false;
+    for (size_t i = 0; type != TYPE_F32 && ctx->caps.cm[type].m && i < sizeof cm_shapes / sizeof *cm_shapes; i++)
+        has |= fit(ctx, type, &cm_shapes[i], true, &t);
+    return has;
 }
 
-struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type)
+static bool is_tuned(const struct vkm_tuned *tuned, const struct vkm_gemm_tiles *t)
 {
-    const struct vkm_caps *caps = &ctx->caps;
-    if (caps->cm[type].use)
-        return cm_tiles(ctx, type);
-    if (caps->cpu) {
-        uint32_t wg = caps->subgroup;
-        return (struct vkm_gemm_tiles){
-            .kernel = type == TYPE_F32 ? VKM_KERNEL_GEMM_DIRECT : VKM_KERNEL_GEMM_DIRECT_16, .wg = wg, .bm = 8,
-            .bn = 4 * wg, .bk = 4, .tm = 8, .tn = 4};
-    }
-    return (struct vkm_gemm_tiles){
-        .kernel = type == TYPE_F32 ? VKM_KERNEL_GEMM_TILED : VKM_KERNEL_GEMM_TILED_16, .wg = 256, .bm = 64, .bn = 64,
-        .bk = 16, .tm = 4, .tn = 4};
+    return tuned->bm == t->bm && tuned->bn == t->bn && tuned->bk == t->bk && tuned->tm == t->tm && tuned->tn == t->tn &&
+           tuned->wg == t->wg;
+}
+
+enum vkm_rows vkm_gemm_rows(uint64_t rows, uint64_t groups)
+{
+    return rows < FEW_ROWS * groups ? VKM_ROWS_FEW : VKM_ROWS_MANY;
+}
+
+struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type, enum vkm_rows rows)
+{
+    struct vkm_gemm_tiles candidates[VKM_GEMM_CANDIDATES];
+    const uint32_t count = vkm_gemm_candidates(ctx, type, candidates);
+    for (uint32_t i = 0; i < count; i++)
+        if (is_tuned(&ctx->tuning.gemm[type][rows], &candidates[i]))
+            return candidates[i];
+    for (uint32_t i = 0; i < count && rows == VKM_ROWS_FEW; i++)
+        if (candidates[i].bm <= FEW_BM)
+            return candidates[i];
+    return candidates[0];
 }

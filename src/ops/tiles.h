@@ -21,8 +21,18 @@ struct vkm_gemm_tiles {
     uint32_t tm, tn;            /* results of an invocation; gemm_cm: of a subgroup */
     struct vkm_cm cm;
 };
-/* For operands of `type` (TYPE_F32, TYPE_F16, TYPE_BF16). */
-struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type);
+/* For operands of `type` (TYPE_F32, TYPE_F16, TYPE_BF16), and few or many rows in a group: what was tuned, or else what is
+ * usually good. */
+struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type, enum vkm_rows rows);
+/* Which it is for so many rows in all of a product's groups (1 of a dense product). */
+enum vkm_rows vkm_gemm_rows(uint64_t rows, uint64_t groups);
+static inline struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r)
+{
+    return vkm_gemm_tiles(ctx, r->type, vkm_gemm_rows((uint64_t)r->T * r->K, r->E));
+}
+/* All that the device can run, for tuning; their number. */
+enum { VKM_GEMM_CANDIDATES = 8 };
+uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES]);
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 

@@ -211,8 +211,8 @@ static void record_layer(struct ops *o, struct layer *l)
 {
     const struct vkm_buf none = {0};
     const uint32_t T = (uint32_t)l->T, D = (uint32_t)l->D, E = (uint32_t)l->E, K = (uint32_t)l->K, F = (uint32_t)l->F;
-    const uint32_t R = (uint32_t)l->R, parts = vkm_gemm_parts(o->ctx, TYPE_F32, F);
     const struct vkm_routing shape = {.T = T, .E = E, .K = K, .F = F, .D = D};
+    const uint32_t R = (uint32_t)l->R, parts = vkm_gemm_parts(o->ctx, &shape);
     struct ops_routing routing = ops_routing(o, shape, l->idx);
     struct ops_array h13 = ops_out(o, 2 * l->R * F), act = ops_out(o, l->R * F), rows = ops_out(o, l->R * D);
     struct ops_array dgate = ops_out(o, l->R * parts), dz = ops_out(o, l->T * E), lse = ops_out(o, l->T);

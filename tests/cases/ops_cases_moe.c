@@ -53,7 +53,7 @@ static struct rows rows_of(struct ops *o, const struct vkm_routing *r, const uin
 
 static void check_tiles(struct ops *o, const struct ops_routing *routing, const struct rows *rows)
 {
-    const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(o->ctx, TYPE_F32);
+    const struct vkm_gemm_tiles tiles = vkm_routed_tiles(o->ctx, &routing->r);
     uint32_t *map = ops_new_words(o, routing->tiles.count), *commands = ops_new_words(o, 6), n = 0;
     memcpy(map, ops_words(o, routing->tiles), 4 * routing->tiles.count); /* behind the last one: anything */
     for (uint32_t e = 0; e < routing->r.E; e++)
@@ -204,7 +204,7 @@ static bool grouped_dswiglu(struct ops *o, size_t index, struct ops_result *resu
 {
     struct grouped g = begin_grouped(o, index, result, "grouped dSwiGLU");
     const struct vkm_routing *r = &g.routing.r;
-    const uint32_t parts = vkm_gemm_parts(o->ctx, r->type, r->F);
+    const uint32_t parts = vkm_gemm_parts(o->ctx, r);
     struct ops_array b = ops_in(o, g.E * g.D * g.F, 1), gate = ops_in(o, g.R, 1), act = ops_out(o, g.R * g.F);
     struct ops_array h13 = ops_changed_random(o, g.R * 2 * g.F, 4), dgate = ops_out(o, g.R * parts);
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "dswiglu", .form = GEMM_NN, .epilogue = EPILOGUE_DSWIGLU,

@@ -260,7 +260,7 @@ static bool dswiglu(struct ops *o, size_t index, struct ops_result *result)
     name_grouped(o, index, result, "experts' dSwiGLU");
     struct grouped g = begin_grouped(o, index);
     const struct vkm_routing *r = &g.routing.r;
-    const uint32_t parts = vkm_gemm_parts(o->ctx, o->type, r->F);
+    const uint32_t parts = vkm_gemm_parts(o->ctx, r);
     struct mixed dy = input(o, g.T * g.D, false, o->type), w2 = input(o, g.E * g.D * g.F, true, o->type);
     struct mixed h13 = changed(o, 2 * g.R * g.F, true, o->type), act = output(o, g.R * g.F, true, o->type);
     struct ops_array gate = ops_in(o, g.R, 1), dgate = ops_out(o, g.R * parts);
