@@ -56,7 +56,9 @@ void cli_begin(struct cli *cli)
     strcpy(cli->dir, "/tmp/vkmoe-cli-XXXXXX");
     cr_assert(mkdtemp(cli->dir) && chdir(cli->dir) == 0, "%s: %s", cli->dir, strerror(errno));
     file_write("text.txt", text, sizeof text);
-    setenv("XDG_CACHE_HOME", cli->dir, 1);
+    /* One for all tests: vkmoe and Mesa keep compiled kernels there, and compiling them takes ten seconds. */
+    mkdir(VKMOE_TEST_CACHE, 0700);
+    setenv("XDG_CACHE_HOME", VKMOE_TEST_CACHE, 1);
 }
 
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests with the Vulkan validation layers on: on Mesa's software driver
-# (lavapipe), on Debian 12's older one and on SwiftShader, then on lavapipe once more built with AddressSanitizer and
-# UndefinedBehaviorSanitizer. The last line sums it up: "N passed, N failed".
+# (lavapipe) all of them, also built with AddressSanitizer and UndefinedBehaviorSanitizer; on Debian 12's older one and
+# on SwiftShader those that depend on the driver. The last line sums it up: "N passed, N failed".
 #
 #   tools/test.sh             everything; a driver that cannot be had is left out, and said so
 #   tools/test.sh --all       the same, but a driver that cannot be had is a failure
@@ -20,6 +20,11 @@ for flag in "$@"; do
     esac
 done
 
+jobs=$(mktemp -d)
+# shellcheck disable=SC2154 # group is of the trap's own loop
+trap 'for group in $(jobs -p); do kill -- "-$group" 2>/dev/null || true; done; rm -rf "$jobs"' EXIT
+trap 'exit 130' INT TERM
+
 drivers=${XDG_CACHE_HOME:-$HOME/.cache}/vkmoe/drivers # where setup.sh --tests leaves them
 passed=0 failed=0
 
@@ -36,10 +41,10 @@ build() {
     ninja -C "$dir" --quiet
 }
 
-# Sums the closing lines of the test programs in meson's log. A program that failed without saying how is one failure,
+# count LOG: sums the closing lines of the test programs in meson's log. A program that failed without saying how is one failure,
 # and so is each leak: LeakSanitizer reports after Criterion has called a test passed.
 count() {
-    python3 - "$1/meson-logs/testlog.json" <<'END'
+    python3 - "$1" <<'END'
 import json, re, sys
 passed = failed = 0
 for line in open(sys.argv[1], encoding="utf-8"):
@@ -61,18 +66,31 @@ print(passed, failed)
 END
 }
 
-# run_tests NAME DIRECTORY ICD
+# run_tests NAME DIRECTORY ICD FLAG...: the tests that meson's flags leave, told when they are done; the sum in $jobs/NAME.
 run_tests() {
     local name=$1 dir=$2 icd=$3 start=$SECONDS good bad
-    echo "== tests on $name"
-    rm -f "$dir/meson-logs/testlog.json"
+    local log=$jobs/$name.log sums=$dir/meson-logs/$name.json
+    shift 3
+    rm -f "$sums"
     VK_ICD_FILENAMES=$icd VK_DRIVER_FILES=$icd VKMOE_VALIDATE=1 VKMOE_REQUIRE_DEVICE=1 \
-        meson test -C "$dir" --no-rebuild --print-errorlogs || true
-    if ! read -r good bad < <(count "$dir"); then
+        meson test -C "$dir" --no-rebuild --print-errorlogs --logbase "$name" "$@" >"$log" 2>&1 || true
+    if ! read -r good bad < <(count "$sums"); then
         good=0 bad=1
     fi
+    echo "$good $bad" >"$jobs/$name.sum"
+    {
+        echo "== tests on $name"
+        cat "$log"
+        echo "== $name: $good passed, $bad failed in $((SECONDS - start)) s"
+    } >"$log.told"
+    cat "$log.told"
+}
+
+# add NAME: its sum into the total; a run that has none broke off.
+add() {
+    local good=0 bad=1
+    [ ! -e "$jobs/$1.sum" ] || read -r good bad <"$jobs/$1.sum"
     passed=$((passed + good)) failed=$((failed + bad))
-    echo "== $name: $good passed, $bad failed in $((SECONDS - start)) s"
 }
 
 tools/setup.sh --tests
@@ -83,20 +101,39 @@ if [ -z "$lavapipe" ]; then
     exit 1
 fi
 
+everything=(--no-suite smoke)                       # the smoke tests are among the command's
+by_driver=(--no-suite host --no-suite command)
+
 build build-test -Dtests=enabled -Dwerror=true
-run_tests lavapipe build-test "$lavapipe"
-if [ "$quick" = no ]; then
-    for name in lavapipe22 swiftshader; do
+if [ "$quick" = yes ]; then
+    run_tests lavapipe build-test "$lavapipe" "${everything[@]}"
+    add lavapipe
+else
+    build build-asan -Dtests=enabled -Dwerror=true -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+        -Db_lundef=false
+    others=()
+    for name in swiftshader lavapipe22; do
         if [ -e "$drivers/$name.json" ]; then
-            run_tests "$name" build-test "$drivers/$name.json"
+            others+=("$name")
         else
             echo "== not tested on $name: its driver could not be had"
             [ "$all" = no ] || failed=$((failed + 1))
         fi
     done
-    build build-asan -Dtests=enabled -Dwerror=true -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
-        -Db_lundef=false
-    run_tests "lavapipe, with sanitizers" build-asan "$lavapipe"
+    # A test keeps little more than one core busy, so two runs go side by side, each a process group of its own.
+    set -m
+    echo "== testing on lavapipe, with sanitizers${others[*]:+, on ${others[*]}}"
+    for name in "${others[@]}"; do
+        run_tests "$name" build-test "$drivers/$name.json" "${by_driver[@]}"
+    done &
+    {
+        run_tests lavapipe build-test "$lavapipe" "${everything[@]}"
+        run_tests sanitizers build-asan "$lavapipe" "${everything[@]}"
+    } &
+    wait
+    for name in lavapipe sanitizers "${others[@]}"; do
+        add "$name"
+    done
 fi
 
 echo "$SECONDS s in all"
