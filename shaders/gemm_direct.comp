@@ -4,7 +4,14 @@
 #include "common/reduce.glsl"
 #include "common/gemm.glsl"
 /* The product for a CPU device: no shared memory, one subgroup a workgroup. An invocation computes TM = BM rows of TN
- * columns that lie a workgroup's width apart; A is loaded uniformly, four deep along the sum. */
+ * columns that lie a workgroup's width apart; A is loaded uniformly, four deep along the sum. With WIDE, where B's rows lie
+ * along the columns (NN, TN), columns come in pairs, one load each; so do A's rows in TN. */
+#ifdef WIDE
+const bool PAIRS = VEC4 && FORM != GEMM_NT;
+#else
+const bool PAIRS = false;
+vec2 f32x2(F32 array, uint i) { return vec2(0.0); }
+#endif
 
 uint col[TN];
 float acc[TM][TN], acc3[TM][TN];
@@ -34,8 +41,15 @@ void depth4_nn(uint a_at[TM], uint k)
     vec4 b[TN];
     [[unroll]] for (uint j = 0; j < TN; j++) {
         uint at = b0 + k * p.n + col[j];
-        b[j] = vec4(load_b(at), load_b(at + p.n), load_b(at + 2 * p.n), load_b(at + 3 * p.n));
+        if (!PAIRS)
+            b[j] = vec4(load_b(at), load_b(at + p.n), load_b(at + 2 * p.n), load_b(at + 3 * p.n));
     }
+    [[unroll]] for (uint j = 0; PAIRS && j < TN; j += 2)
+        [[unroll]] for (uint d = 0; d < 4; d++) {
+            vec2 x = f32x2(p.b, b0 + (k + d) * p.n + col[j]);
+            b[j][d] = x.x;
+            b[j + 1][d] = x.y;
+        }
     [[unroll]] for (uint i = 0; i < TM; i++) {
         vec4 a = load_a4(a_at[i] + k);
         [[unroll]] for (uint j = 0; j < TN; j++)
@@ -51,14 +65,26 @@ void depth1(uint a_at[TM], uint k)
         k = min(k, k_end - 1); /* see gathered_a */
     uint b_row = FORM == GEMM_TN ? gathered_b(k) * p.n : b0 + k * p.n;
     uint a_row = FORM == GEMM_TN ? gathered_a(k) * p.m : 0;
-    [[unroll]] for (uint j = 0; j < TN; j++) {
+    [[unroll]] for (uint j = 0; PAIRS && j < TN; j += 2) {
+        vec2 x = f32x2(p.b, b_row + col[j]);
+        b[j] = x.x;
+        b[j + 1] = x.y;
+    }
+    [[unroll]] for (uint j = 0; !PAIRS && j < TN; j++) {
         uint at = FORM == GEMM_NT ? b0 + col[j] * p.k + k : b_row + col[j];
         b[j] = load_b(at);
         if (DUAL)
             b3[j] = load_b(at + p.n * p.k);
     }
+    vec2 pair;
     [[unroll]] for (uint i = 0; i < TM; i++) {
-        float a = FORM == GEMM_TN ? load_a(a_row + a_at[i]) : load_a(a_at[i] + k);
+        if (PAIRS && FORM == GEMM_TN && i % 2 == 0)
+            pair = f32x2(p.a, a_row + a_at[i]);
+        float a;
+        if (PAIRS && FORM == GEMM_TN)
+            a = i % 2 == 0 ? pair.x : pair.y;
+        else
+            a = FORM == GEMM_TN ? load_a(a_row + a_at[i]) : load_a(a_at[i] + k);
         [[unroll]] for (uint j = 0; j < TN; j++) {
             acc[i][j] = fma(a, b[j], acc[i][j]);
             if (DUAL)
@@ -71,12 +97,14 @@ void main()
 {
     locate();
     uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
-    uint left = gl_WorkGroupID.y * lanes * TN + lane;
+    uint left = gl_WorkGroupID.y * lanes * TN;
     uint a_at[TM];
-    [[unroll]] for (uint j = 0; j < TN; j++)
-        col[j] = min(left + j * lanes, p.n - 1);
+    [[unroll]] for (uint j = 0; j < TN; j++) {
+        col[j] = left + (PAIRS ? (j / 2 * lanes + lane) * 2 : j * lanes + lane);
+        col[j] = PAIRS ? min(col[j], p.n - 2) + j % 2 : min(col[j], p.n - 1);
+    }
     [[unroll]] for (uint i = 0; i < TM; i++) {
-        uint row = min(row0 + i, row_end - 1);
+        uint row = PAIRS && FORM == GEMM_TN ? min(row0 + i - i % 2, row_end - 2) + i % 2 : min(row0 + i, row_end - 1);
         a_at[i] = FORM == GEMM_TN ? row : gathered_a(row) * p.k;
         [[unroll]] for (uint j = 0; j < TN; j++)
             acc[i][j] = acc3[i][j] = 0.0;
@@ -103,7 +131,7 @@ void main()
             break;
         float dgate = 0.0;
         [[unroll]] for (uint j = 0; j < TN; j++)
-            if (left + j * lanes < p.n)
+            if (left + (PAIRS ? (j / 2 * lanes + lane) * 2 : j * lanes + lane) < p.n)
                 dgate += epilogue(row0 + i, col[j], acc[i][j], acc3[i][j]);
         if (DGATE) {
             dgate = workgroup_sum(dgate);

@@ -6,7 +6,7 @@
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;
-layout(constant_id = SPEC_GEMM_VEC4) const bool VEC4 = false; /* rows of the operands are whole vec4s */
+layout(constant_id = SPEC_GEMM_VEC4) const bool VEC4 = false; /* rows are whole vec4s or pairs: see vec4_rows in ops/gemm.c */
 layout(constant_id = SPEC_GEMM_BM) const uint BM = 8;
 layout(constant_id = SPEC_GEMM_TM) const uint TM = 8;
 layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
@@ -61,9 +61,22 @@ uint gathered_b(uint row) { return GATHER == GATHER_B ? min(p.gather.v[row], p.g
 float load_a(uint i) { return A16 ? load16(p.a, i) : p.a.v[i]; }
 float load_b(uint i) { return B16 ? load16(p.b, i) : p.b.v[i]; }
 float load_c(uint i) { return C16 ? load16(p.c, i) : p.c.v[i]; }
+#ifdef WIDE /* two f32 in one load of 64 bits: a CPU device loads word by word, which is what takes its time */
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U64 { uint64_t v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 16) buffer U64x2 { u64vec2 v[]; };
+vec2 f32x2(F32 array, uint i) { return uintBitsToFloat(unpack32(U64(uvec2(array)).v[i / 2])); }
+vec4 f32x4(F32 array, uint i)
+{
+    u64vec2 x = U64x2(uvec2(array)).v[i / 4];
+    return vec4(uintBitsToFloat(unpack32(x.x)), uintBitsToFloat(unpack32(x.y)));
+}
+#else
+vec4 f32x4(F32 array, uint i) { return VEC4S(array).v[i / 4]; }
+#endif
 /* Four at i, a multiple of 4. */
-vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : VEC4S(p.a).v[i / 4]; }
-vec4 load_b4(uint i) { return B16 ? load16x4(p.b, i) : VEC4S(p.b).v[i / 4]; }
+vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : f32x4(p.a, i); }
+vec4 load_b4(uint i) { return B16 ? load16x4(p.b, i) : f32x4(p.b, i); }
 void store_c(uint i, float x)
 {
     if (C16)

@@ -73,9 +73,11 @@ static enum vkmoe_status open_device(struct vkmoe_context *ctx)
         extensions[extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
     if (matrices && caps->bfloat16_matrix)
         extensions[extension_count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+    const VkPhysicalDeviceFeatures core = {.shaderInt64 = caps->int64};
     const VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &f11,
+        .pEnabledFeatures = &core,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
         .enabledExtensionCount = extension_count,

@@ -27,6 +27,7 @@ struct vkm_caps {
     bool memory_budget;             /* VK_EXT_memory_budget */
     bool storage16;                 /* 16-bit arrays can be read and written */
     bool float16;                   /* f16 arithmetic */
+    bool int64;                     /* 64-bit integers */
     bool bfloat16_matrix;           /* VK_KHR_shader_bfloat16, with cooperative matrices */
     struct vkm_cm cm[3];            /* by TYPE_F16, TYPE_BF16 of shaders/shared.h */
 };

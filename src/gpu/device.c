@@ -312,6 +312,7 @@ static void probe(const struct vkm_vk *vk, struct vkm_device *device)
     bool queue = find_queue_family(vk, device);
     probe_caps(device, &props.properties.limits, &p11, &p13, &f13);
     probe_narrow(vk, device, &f11, &f12);
+    device->caps.int64 = features.features.shaderInt64;
     const char *feature = missing_feature(&f12, &f13);
     if (feature)
         snprintf(info->reason, sizeof info->reason, "its driver lacks the feature %s; update the driver", feature);

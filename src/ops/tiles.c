@@ -66,7 +66,7 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
                (!caps->cpu || s->bm == 32); /* a software device takes long enough */
     }
     if (caps->cpu) {
-        t->kernel = f32 ? VKM_KERNEL_GEMM_DIRECT : VKM_KERNEL_GEMM_DIRECT_16;
+        t->kernel = !f32 ? VKM_KERNEL_GEMM_DIRECT_16 : caps->int64 ? VKM_KERNEL_GEMM_DIRECT_WIDE : VKM_KERNEL_GEMM_DIRECT;
         t->wg = caps->subgroup;
         t->bn = s->tn * t->wg;
         return true;
