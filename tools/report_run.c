@@ -311,7 +311,7 @@ static uint64_t parameters(struct reader *in, const json_t *model)
 
 static void read_config(struct reader *in, struct run *run)
 {
-    need_count(in, run->trainer, "format", 2, 2);
+    need_count(in, run->trainer, "format", 2, 3);
     run->model = need(in, run->trainer, "model", JSON_OBJECT, "an object");
     run->train = need(in, run->trainer, "train", JSON_OBJECT, "an object");
     run->data = need_text(in, run->trainer, "data");
