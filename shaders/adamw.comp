@@ -2,7 +2,6 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 #ifdef WITH_16
-layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
 #include "common/narrow.glsl"
 #endif
 /* AdamW (Loshchilov and Hutter 2019), in PyTorch's order: w -= lr decay w; m, v; w -= lr m^ / (sqrt(v^) + eps).

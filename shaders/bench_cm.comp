@@ -1,15 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
-#ifdef BF16
-#extension GL_EXT_bfloat16 : require
-#define NARROW_FLOAT bfloat16_t
-#else
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#define NARROW_FLOAT float16_t
-#endif
 #include "common/base.glsl"
+#include "common/cm.glsl"
 /* How fast cooperative matrices can be: products c += a b of 16-bit operands that never leave registers, BENCH_CM_CHAINS of
  * them that do not depend on each other. */
 layout(constant_id = SPEC_BENCH_CM_M) const uint CM_M = 16;

@@ -2,7 +2,6 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 #ifdef WITH_16
-layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
 #include "common/narrow.glsl"
 #endif
 /* y[t,d] = base[t,d] + sum_k g[t,k] * rows[row_of[t,k],d]: a gather in the order of k, no atomics */

@@ -1,17 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
-#ifdef BF16
-#extension GL_EXT_bfloat16 : require
-#define NARROW_FLOAT bfloat16_t
-#else
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#define NARROW_FLOAT float16_t
-#endif
 #define WITH_16
 #include "common/base.glsl"
+#include "common/cm.glsl"
 #include "common/gemm.glsl"
 /* The product on cooperative matrices: 16-bit operands, sums in f32. A workgroup computes BM by BN of C, a subgroup TM by
  * TN of it in matrices of CM_M by CM_N. Slices BK deep of A and B lie in shared memory as they lie in the arrays (the

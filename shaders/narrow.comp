@@ -1,7 +1,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
 #include "common/narrow.glsl"
 /* y[i] = x[i] rounded to 16 bits */
 PUSH(narrow);

@@ -3,7 +3,6 @@
 #include "common/base.glsl"
 #include "common/reduce.glsl"
 #ifdef WITH_16
-layout(constant_id = SPEC_TYPE) const uint TYPE = TYPE_F16;
 #include "common/narrow.glsl"
 #endif
 /* y[t,d] = x[t,d] * w[d] / sqrt(mean_d x^2 + eps); a workgroup a row */

@@ -49,7 +49,7 @@ typedef uint32_t uint;
 
 #define EPILOGUE_STORE 0   /* c = alpha * product + base */
 #define EPILOGUE_SWIGLU 1  /* two products h1, h3 (B rows f and F + f): c = (h1 | h3), aux = silu(h1) * h3 */
-#define EPILOGUE_DSWIGLU 2 /* product dA': c = (h1 | h3) becomes (dh1 | dh3), see gemm_epilogue.glsl */
+#define EPILOGUE_DSWIGLU 2 /* product dA': c = (h1 | h3) becomes (dh1 | dh3), see gemm.glsl */
 
 /* How an array lies in memory. 16-bit ones are read and written by kernels whose name ends in _16 or _cm_.... */
 #define TYPE_F32 0

@@ -84,7 +84,7 @@ pid_t cli_start(const char *arguments, int output)
         cr_assert(count + 2 < CLI_ARGS);
         args[count++] = word;
     }
-    static const char *const opening[] = { "train", "compare", "eval", "generate", "selftest" };
+    static const char *const opening[] = { "train", "compare", "eval", "generate", "selftest", "bench", "tune" };
     bool opens_device = false;
     for (size_t i = 0; count > 1 && i < sizeof opening / sizeof opening[0]; i++)
         opens_device = opens_device || strcmp(args[1], opening[i]) == 0;
@@ -118,6 +118,15 @@ struct cli_result cli_wait(pid_t child)
 struct cli_result cli_run(const char *arguments)
 {
     return cli_wait(cli_start(arguments, -1));
+}
+
+char *cli_must(const char *arguments)
+{
+    struct cli_result result = cli_run(arguments);
+    cr_assert_eq(result.status, 0, "vkmoe %s: status %d: %s", arguments, result.status, result.err);
+    cr_expect_str_eq(result.err, "", "vkmoe %s: %s", arguments, result.err);
+    free(result.err);
+    return result.out;
 }
 
 void cli_result_free(struct cli_result *result)

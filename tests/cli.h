@@ -29,6 +29,9 @@ void cli_end(struct cli *cli);
 struct cli_result cli_run(const char *arguments);
 void cli_result_free(struct cli_result *result);
 
+/* Runs a command that has to succeed without a word on stderr; returns what it printed, freed by the caller. */
+char *cli_must(const char *arguments);
+
 /* The same in two parts. output is where stdout goes, or -1: to be had from cli_wait. */
 pid_t cli_start(const char *arguments, int output);
 struct cli_result cli_wait(pid_t child);

@@ -24,14 +24,6 @@ static void end(void)
 
 TestSuite(bench, .init = begin, .fini = end);
 
-static char *must(const char *arguments)
-{
-    struct cli_result r = cli_run(arguments);
-    cr_assert_eq(r.status, 0, "%s: status %d: %s", arguments, r.status, r.err);
-    free(r.err);
-    return r.out;
-}
-
 /* One line that says what is wrong, and that exit status. */
 static void refused(const char *arguments, int status, const char *what)
 {
@@ -61,7 +53,7 @@ static void expect_figures(const json_t *list, bool ceilings)
 Test(bench, measures_and_compares)
 {
     struct stat info;
-    free(must("bench --only ceilings,layer --seconds 0.05 --json a.json"));
+    free(cli_must("bench --only ceilings,layer --seconds 0.05 --json a.json"));
     json_t *root = json_load_file("a.json", 0, NULL);
     cr_assert(root);
     cr_expect_eq(json_integer_value(json_object_get(root, "format")), 1);
@@ -69,13 +61,13 @@ Test(bench, measures_and_compares)
     expect_figures(json_object_get(root, "ceilings"), true);
     cr_expect(json_array_size(json_object_get(root, "results")) + json_array_size(json_object_get(root, "skipped")) > 0);
     json_decref(root);
-    free(must("bench --only ops --seconds 0.001 --json b.json"));
+    free(cli_must("bench --only ops --seconds 0.001 --json b.json"));
     root = json_load_file("b.json", 0, NULL);
     cr_assert(root);
     expect_figures(json_object_get(root, "results"), false);
     json_decref(root);
 
-    char *table = must("bench --compare a.json b.json --html page.html");
+    char *table = cli_must("bench --compare a.json b.json --html page.html");
     cr_expect(strstr(table, "fma f32") && strstr(table, "product nt"), "%s", table);
     free(table);
     char *page = file_read("page.html", NULL);
@@ -112,7 +104,7 @@ Test(bench, refuses_what_it_cannot_use)
 Test(bench, tunes)
 {
     cr_assert_eq(setenv("XDG_CACHE_HOME", cli.dir, 1), 0);
-    char *out = must("tune");
+    char *out = cli_must("tune");
     char *kept = strstr(out, "kept in");
     cr_assert(strstr(out, "best") && !strstr(out, "wrong") && kept, "%s", out);
     char path[256];
@@ -122,7 +114,7 @@ Test(bench, tunes)
     cr_expect(json_array_size(json_object_get(root, "gemm")) >= 2);
     json_decref(root);
     free(out);
-    free(must("train --data text.txt --out run --preset demo --steps 2 --quiet"));
+    free(cli_must("train --data text.txt --out run --preset demo --steps 2 --quiet"));
     file_write(path, "{\"format\": 1, \"driver\": 7}", 26);
     struct cli_result r = cli_run("eval --model run --data text.txt");
     cr_expect_eq(r.status, 0, "%s", r.err);

@@ -28,17 +28,6 @@ static void end(void)
 
 TestSuite(compare, .init = begin, .fini = end, .timeout = 300);
 
-/* Runs a command that has to succeed without a word on stderr; returns what it printed, freed by the caller. */
-static char *must(const char *arguments)
-{
-    struct cli_result result = cli_run(arguments);
-    cr_assert_eq(result.status, 0, "vkmoe %s: status %d: %s", arguments, result.status, result.err);
-    cr_expect_str_eq(result.err, "", "vkmoe %s: %s", arguments, result.err);
-    char *out = strdup(result.out);
-    cli_result_free(&result);
-    return out;
-}
-
 static json_t *load(const char *path)
 {
     json_error_t error;
@@ -56,7 +45,7 @@ static double number(const json_t *object, const char *key)
 
 Test(compare, flags_reach_the_run)
 {
-    free(must("train --data text.txt --out run --steps 4 --eval-every 2 --balance lossfree+simbal=0.2+lbl --gate sigmoid "
+    free(cli_must("train --data text.txt --out run --steps 4 --eval-every 2 --balance lossfree+simbal=0.2+lbl --gate sigmoid "
               "--lbl-scope global --lbl-gates full --router-init unit --d-shared 8 --z-loss 0.002 --pes-tokens 64 "
               "--pes-every 2 --tensorboard --save-every 2 " SMALL));
     json_t *root = load("run/trainer.json");
@@ -66,17 +55,17 @@ Test(compare, flags_reach_the_run)
     cr_expect_eq(number(train, "pes_every"), 2);
     cr_expect_eq(number(model, "d_shared"), 8);
     json_decref(root);
-    free(must("train --data text.txt --resume run --steps 6"));
-    free(must("eval --model run --data text.txt"));
+    free(cli_must("train --data text.txt --resume run --steps 6"));
+    free(cli_must("eval --model run --data text.txt"));
 }
 
 Test(compare, dense)
 {
-    char *out = must("train --data text.txt --out run --steps 4 --dense " SMALL);
+    char *out = cli_must("train --data text.txt --out run --steps 4 --dense " SMALL);
     cr_expect(strstr(out, "dense: one expert of width 32"), "%s", out);
     cr_expect(!strstr(out, "load of the experts"), "%s", out);
     free(out);
-    free(must("train --data text.txt --out other --steps 4 --dense --balance none " SMALL));
+    free(cli_must("train --data text.txt --out other --steps 4 --dense --balance none " SMALL));
 }
 
 /* Numbers between bounds, in a layer's object. */
@@ -88,9 +77,9 @@ static void expect_between(const json_t *layer, const char *key, double low, dou
 
 Test(compare, evaluation)
 {
-    free(must("train --data text.txt --out run --steps 20 " SMALL));
-    char *text = must("eval --model run --data text.txt --metrics --prune-below 0,0.5,1 --drop-top 2"),
-         *json = must("eval --model run --data text.txt --metrics --pes-tokens 100 --prune-below 0,0.5,1 --drop-top 2 --json");
+    free(cli_must("train --data text.txt --out run --steps 20 " SMALL));
+    char *text = cli_must("eval --model run --data text.txt --metrics --prune-below 0,0.5,1 --drop-top 2"),
+         *json = cli_must("eval --model run --data text.txt --metrics --pes-tokens 100 --prune-below 0,0.5,1 --drop-top 2 --json");
     static const char *const parts[] = { "max/mean", "entropy", "gate weights", "prune below", "active experts", "drop top" };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         cr_expect(strstr(text, parts[i]), "no '%s' in:\n%s", parts[i], text);
@@ -176,7 +165,7 @@ static void forget_evaluation(const char *run)
 Test(compare, finished_runs_are_kept)
 {
     struct timespec times[RUNS];
-    char *out = must(COMPARE);
+    char *out = cli_must(COMPARE);
     static const char *const parts[] = { "tokens/s", "done", "step time", "none ", "lossfree+simbal " };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         cr_expect(strstr(out, parts[i]), "no '%s' in:\n%s", parts[i], out);
@@ -201,7 +190,7 @@ Test(compare, finished_runs_are_kept)
     cr_expect_gt(number(seconds, "simbal+lossfree"), 0.0);
 
     forget_evaluation(runs[1]);
-    out = must(COMPARE);
+    out = cli_must(COMPARE);
     cr_expect(strstr(out, "was done"), "%s", out);
     free(out);
     cr_expect(file_exists("cmp/lossfree+simbal-1/evaluation.json"));
@@ -226,14 +215,14 @@ Test(compare, dense_and_unfinished_directories)
     cr_expect(line_count(foreign.err) == 1 && strstr(foreign.err, "cmp/dense-7"), "%s", foreign.err);
     cli_result_free(&foreign);
     cr_assert(remove("cmp/dense-7") == 0);
-    char *quiet = must("compare --data text.txt --out cmp --methods dense --seed 8 --steps 3 --quiet " SMALL);
+    char *quiet = cli_must("compare --data text.txt --out cmp --methods dense --seed 8 --steps 3 --quiet " SMALL);
     cr_expect_str_eq(quiet, "");
     free(quiet);
     /* A run that was killed before its first checkpoint begins anew; what it did not write stays. */
     cr_assert(mkdir("cmp/dense-7", 0700) == 0);
     file_write("cmp/dense-7/metrics.jsonl", "half a li", 9);
     file_write("cmp/dense-7/notes", "mine", 4);
-    char *out = must("compare --data text.txt --out cmp --methods dense --seed 7 --seeds 2 --steps 3 " SMALL);
+    char *out = cli_must("compare --data text.txt --out cmp --methods dense --seed 7 --seeds 2 --steps 3 " SMALL);
     cr_expect(strstr(out, "was done"), "%s", out);
     free(out);
     cr_expect(file_exists("cmp/dense-7/evaluation.json") && file_exists("cmp/dense-7/notes"));
@@ -264,7 +253,7 @@ Test(compare, interrupted_and_gone_on_with)
     json_decref(root);
     cr_expect(!file_exists("cmp/simbal-1"));
 
-    free(must(command));
+    free(cli_must(command));
     root = load("cmp/none-1/trainer.json");
     cr_expect_eq(number(root, "step"), 300);
     json_decref(root);

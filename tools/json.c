@@ -70,16 +70,8 @@ bool json_save(const char *dir, const char *name, const json_t *root)
 
 bool json_save_as(const char *path, const json_t *root)
 {
-    char *dir = strdup(path);
-    if (!dir) {
-        message("out of memory");
-        return false;
-    }
-    char *slash = strrchr(dir, '/');
-    const char *name = path + (slash ? slash - dir + 1 : 0);
-    if (slash)
-        slash[slash == dir] = '\0'; /* "/" stays what it is */
-    const bool saved = json_save(slash ? dir : ".", name, root);
-    free(dir);
+    char *text = dump(root);
+    const bool saved = text && output_write(path, (struct output){.parts = {{text, strlen(text)}, {"\n", 1}}});
+    free(text);
     return saved;
 }

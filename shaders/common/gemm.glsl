@@ -13,7 +13,7 @@ layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
 layout(constant_id = SPEC_GEMM_BK) const uint BK = 16;
 layout(constant_id = SPEC_GEMM_GATHER) const uint GATHER = GATHER_NONE;
 #ifdef WITH_16 /* the variants that know 16-bit arrays */
-layout(constant_id = SPEC_GEMM_TYPE) const uint TYPE = TYPE_F16;
+#define SPEC_NARROW SPEC_GEMM_TYPE
 layout(constant_id = SPEC_GEMM_NARROW) const uint NARROW = 0;
 #include "common/narrow.glsl"
 #else

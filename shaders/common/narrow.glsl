@@ -1,5 +1,10 @@
-/* 16-bit floats in memory: TYPE (TYPE_F16 or TYPE_BF16) says which. Storage alone needs no 16-bit arithmetic. */
+/* 16-bit floats in memory: TYPE (TYPE_F16 or TYPE_BF16) says which; its constant's number is SPEC_NARROW, if that is defined
+ * before. Storage alone needs no 16-bit arithmetic. */
 #extension GL_EXT_shader_16bit_storage : require
+#ifndef SPEC_NARROW
+#define SPEC_NARROW SPEC_TYPE
+#endif
+layout(constant_id = SPEC_NARROW) const uint TYPE = TYPE_F16;
 layout(buffer_reference, scalar, buffer_reference_align = 2) buffer U16 { uint16_t v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U32x2 { uvec2 v[]; };
 

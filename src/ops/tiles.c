@@ -1,5 +1,7 @@
 #include "ops/tiles.h"
 
+#include <string.h>
+
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
 {
     const struct vkm_caps *caps = &ctx->caps;
@@ -99,8 +101,8 @@ bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type)
 
 static bool is_tuned(const struct vkm_tuned *tuned, const struct vkm_gemm_tiles *t)
 {
-    return tuned->bm == t->bm && tuned->bn == t->bn && tuned->bk == t->bk && tuned->tm == t->tm && tuned->tn == t->tn &&
-           tuned->wg == t->wg;
+    const struct vkm_tuned own = vkm_tuned_of(t);
+    return memcmp(tuned, &own, sizeof own) == 0;
 }
 
 enum vkm_rows vkm_gemm_rows(uint64_t rows, uint64_t groups)

@@ -21,6 +21,10 @@ struct vkm_gemm_tiles {
     uint32_t tm, tn;            /* results of an invocation; gemm_cm: of a subgroup */
     struct vkm_cm cm;
 };
+static inline struct vkm_tuned vkm_tuned_of(const struct vkm_gemm_tiles *t)
+{
+    return (struct vkm_tuned){t->bm, t->bn, t->bk, t->tm, t->tn, t->wg};
+}
 /* For operands of `type` (TYPE_F32, TYPE_F16, TYPE_BF16), and few or many rows in a group: what was tuned, or else what is
  * usually good. */
 struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type, enum vkm_rows rows);

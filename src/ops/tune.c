@@ -157,8 +157,7 @@ static enum vkmoe_status compare(struct layer *l, struct vkm_tune_report *report
     enum vkmoe_status status = VKMOE_OK;
     for (uint32_t i = 0; i < report->count && !status; i++) {
         struct vkm_tune_result *r = &report->results[i];
-        const struct vkm_gemm_tiles *t = &r->tiles;
-        *tuned = (struct vkm_tuned){t->bm, t->bn, t->bk, t->tm, t->tn, t->wg};
+        *tuned = vkm_tuned_of(&r->tiles);
         if ((status = run(l, &r->seconds)) || (status = results(l, i ? &other : &first, &bytes)))
             break;
         r->right = i == 0 || memcmp(first, other, bytes) == 0;
@@ -170,8 +169,7 @@ static enum vkmoe_status compare(struct layer *l, struct vkm_tune_report *report
     }
     free(first);
     free(other);
-    const struct vkm_gemm_tiles *t = &report->results[report->best].tiles;
-    *tuned = status ? (struct vkm_tuned){0} : (struct vkm_tuned){t->bm, t->bn, t->bk, t->tm, t->tn, t->wg};
+    *tuned = status ? (struct vkm_tuned){0} : vkm_tuned_of(&report->results[report->best].tiles);
     return status;
 }
 

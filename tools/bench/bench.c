@@ -72,11 +72,7 @@ static unsigned parse_list(const char *flag, const char *list, const char *const
 static bool write_json(const struct bench_run *run, const char *path)
 {
     json_t *root = bench_run_json(run);
-    char *text = root ? json_dumps(root, JSON_FORMAT) : NULL;
-    if (!text)
-        message("out of memory");
-    const bool written = text && output_write(path, (struct output){.parts = {{text, strlen(text)}, {"\n", 1}}});
-    free(text);
+    const bool written = json_save_as(path, root);
     json_decref(root);
     return written;
 }

@@ -5,6 +5,22 @@
 #include "bench/measure.h"
 #include "ops/tiles.h"
 
+/* Times what works on one buffer of that size, which it finds in *buf. */
+static enum vkmoe_status time_on(struct bench *b, uint64_t bytes, struct vkm_buf *buf,
+                                 void (*record)(struct vkm_rec *rec, void *user, uint32_t i), void *user,
+                                 struct bench_times *times)
+{
+    struct vkm_arena *arena;
+    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
+    if (status)
+        return status;
+    vkm_arena_reserve(arena, "out", bytes, buf);
+    if (!(status = vkm_arena_commit(arena)))
+        status = bench_time(b, &(struct bench_case){.record = record, .user = user}, times);
+    vkm_arena_destroy(arena);
+    return status;
+}
+
 /* ---- arithmetic ------------------------------------------------------------------------------------------------- */
 
 struct fma {
@@ -29,20 +45,14 @@ static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench
 {
     /* Enough workgroups that a part-filled last wave of them does not count. */
     struct fma f = {.groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
-    struct vkm_arena *arena;
     struct bench_times times;
-    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
+    enum vkmoe_status status = time_on(b, sizeof(float), &f.out, record_fma, &f, &times);
     if (status)
         return status;
-    vkm_arena_reserve(arena, "out", sizeof(float), &f.out);
-    if (!(status = vkm_arena_commit(arena)) &&
-        !(status = bench_time(b, &(struct bench_case){.record = record_fma, .user = &f}, &times))) {
-        const double flops = (double)f.groups * f.wg * f.loops * BENCH_FMA_LOOP;
-        *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
-        snprintf(r->note, sizeof r->note, "multiply-adds in registers, two operations each");
-    }
-    vkm_arena_destroy(arena);
-    return status;
+    const double flops = (double)f.groups * f.wg * f.loops * BENCH_FMA_LOOP;
+    *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
+    snprintf(r->note, sizeof r->note, "multiply-adds in registers, two operations each");
+    return VKMOE_OK;
 }
 
 /* ---- cooperative matrices ---------------------------------------------------------------------------------------- */
@@ -72,22 +82,16 @@ static enum vkmoe_status matrices(struct bench *b, const char *name, uint32_t ty
     const uint32_t subgroups = caps->cpu ? 1 : 256 / caps->subgroup;
     struct matrices m = {.type = type, .f = {.groups = caps->cpu ? 16 : 4096, .wg = subgroups * caps->subgroup,
                                              .loops = caps->cpu ? 8 : 256}};
-    struct vkm_arena *arena;
     struct bench_times times;
-    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
+    enum vkmoe_status status = time_on(b, sizeof(float), &m.f.out, record_matrices, &m, &times);
     if (status)
         return status;
-    vkm_arena_reserve(arena, "out", sizeof(float), &m.f.out);
-    if (!(status = vkm_arena_commit(arena)) &&
-        !(status = bench_time(b, &(struct bench_case){.record = record_matrices, .user = &m}, &times))) {
-        const double flops = 2.0 * cm->m * cm->n * cm->k * BENCH_CM_CHAINS * m.f.loops * subgroups * m.f.groups;
-        *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
-        snprintf(r->shape, sizeof r->shape, "%u x %u x %u", cm->m, cm->n, cm->k);
-        snprintf(r->note, sizeof r->note, "products in registers, sums in f32; %s by training",
-                 cm->use ? "used" : "slower than without or wrong: not used");
-    }
-    vkm_arena_destroy(arena);
-    return status;
+    const double flops = 2.0 * cm->m * cm->n * cm->k * BENCH_CM_CHAINS * m.f.loops * subgroups * m.f.groups;
+    *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
+    snprintf(r->shape, sizeof r->shape, "%u x %u x %u", cm->m, cm->n, cm->k);
+    snprintf(r->note, sizeof r->note, "products in registers, sums in f32; %s by training",
+             cm->use ? "used" : "slower than without or wrong: not used");
+    return VKMOE_OK;
 }
 
 static bool has_f16(const struct vkmoe_context *ctx)
@@ -193,22 +197,16 @@ static void record_launch(struct vkm_rec *rec, void *user, uint32_t i)
 static enum vkmoe_status launch(struct bench *b, const char *name, bool dependent, struct bench_result *r)
 {
     struct launch l = {.dependent = dependent};
-    struct vkm_arena *arena;
     struct bench_times times;
-    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
+    enum vkmoe_status status = time_on(b, sizeof(uint32_t), &l.buf, record_launch, &l, &times);
     if (status)
         return status;
-    vkm_arena_reserve(arena, "nothing", sizeof(uint32_t), &l.buf);
-    if (!(status = vkm_arena_commit(arena)) &&
-        !(status = bench_time(b, &(struct bench_case){.record = record_launch, .user = &l}, &times))) {
-        *r = bench_rate(b, "ceilings", name, "us", NULL, 1, &times);
-        r->median = 1e6 * times.median; /* a time, not a rate */
-        r->low = 1e6 * times.low;
-        r->high = 1e6 * times.high;
-        snprintf(r->note, sizeof r->note, "an empty dispatch, %s", dependent ? "with a barrier before it" : "without barriers");
-    }
-    vkm_arena_destroy(arena);
-    return status;
+    *r = bench_rate(b, "ceilings", name, "us", NULL, 1, &times);
+    r->median = 1e6 * times.median; /* a time, not a rate */
+    r->low = 1e6 * times.low;
+    r->high = 1e6 * times.high;
+    snprintf(r->note, sizeof r->note, "an empty dispatch, %s", dependent ? "with a barrier before it" : "without barriers");
+    return VKMOE_OK;
 }
 
 static enum vkmoe_status launch_dependent(struct bench *b, const char *name, struct bench_result *r)
