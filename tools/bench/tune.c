@@ -4,11 +4,10 @@
 
 #include "commands.h"
 #include "common.h"
-#include "ops/probe.h"
-#include "ops/tune.h"
-#include "print.h"
-
 #include "gpu/tuning.h"
+#include "nn/tune.h"
+#include "ops/probe.h"
+#include "print.h"
 
 struct tune_options {
     struct common_options common;

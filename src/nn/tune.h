@@ -1,12 +1,12 @@
 /* Which tiles of matrix products are fastest on a device: measured, since no table knows every card. */
-#ifndef VKM_OPS_TUNE_H
-#define VKM_OPS_TUNE_H
+#ifndef VKM_NN_TUNE_H
+#define VKM_NN_TUNE_H
 
 #include "ops/tiles.h"
 
 struct vkm_tune_result {
     struct vkm_gemm_tiles tiles;
-    double seconds;                 /* of the five products of a layer of experts, the least of some runs */
+    double seconds;                 /* of a layer of experts, forward and backward: the least of some runs */
     bool right;                     /* the same bits as with the default tiles */
 };
 struct vkm_tune_report {
