@@ -16,23 +16,16 @@ vec2 f32x2(F32 array, uint i) { return vec2(0.0); }
 uint col[TN];
 float acc[TM][TN], acc3[TM][TN];
 
-/* acc += the four-deep products of row-wise operands: a of the tile's rows, b of the invocation's columns */
-void depth4_nt(uint a_at[TM], uint k)
+/* sum += the four-deep products of row-wise operands: a of the tile's rows, b of the invocation's columns */
+void depth4_nt(uint a_at[TM], uint b_at, uint k, inout float sum[TM][TN])
 {
-    vec4 b[TN], b3[TN];
-    [[unroll]] for (uint j = 0; j < TN; j++) {
-        uint at = b0 + col[j] * p.k + k;
-        b[j] = load_b4(at);
-        if (DUAL)
-            b3[j] = load_b4(at + p.n * p.k);
-    }
+    vec4 b[TN];
+    [[unroll]] for (uint j = 0; j < TN; j++)
+        b[j] = load_b4(b_at + col[j] * p.k + k);
     [[unroll]] for (uint i = 0; i < TM; i++) {
         vec4 a = load_a4(a_at[i] + k);
-        [[unroll]] for (uint j = 0; j < TN; j++) {
-            acc[i][j] = fma(a.w, b[j].w, fma(a.z, b[j].z, fma(a.y, b[j].y, fma(a.x, b[j].x, acc[i][j]))));
-            if (DUAL)
-                acc3[i][j] = fma(a.w, b3[j].w, fma(a.z, b3[j].z, fma(a.y, b3[j].y, fma(a.x, b3[j].x, acc3[i][j]))));
-        }
+        [[unroll]] for (uint j = 0; j < TN; j++)
+            sum[i][j] = fma(a.w, b[j].w, fma(a.z, b[j].z, fma(a.y, b[j].y, fma(a.x, b[j].x, sum[i][j]))));
     }
 }
 
@@ -118,10 +111,12 @@ void main()
         }
     else if (VEC4)
         for (; k + 4 <= k_end; k += 4) {
-            if (FORM == GEMM_NT)
-                depth4_nt(a_at, k);
-            else
+            if (FORM == GEMM_NN)
                 depth4_nn(a_at, k);
+            else
+                depth4_nt(a_at, b0, k, acc);
+            if (DUAL)
+                depth4_nt(a_at, b0 + p.n * p.k, k, acc3);
         }
     for (; k < k_end; k++)
         depth1(a_at, k);

@@ -28,7 +28,7 @@ struct shape {
 };
 /* A lane has tm rows of tn columns a subgroup apart. */
 static const struct shape direct_shapes[] = {
-    {8, 0, 4, 8, 4}, {8, 0, 4, 8, 2}, {4, 0, 4, 4, 4}, {12, 0, 4, 12, 2}, {6, 0, 4, 6, 4}};
+    {8, 0, 4, 8, 4}, {8, 0, 4, 8, 2}, {4, 0, 4, 4, 4}, {12, 0, 4, 12, 2}, {16, 0, 4, 16, 4}};
 /* An invocation has tm by tn. */
 static const struct shape tiled_shapes[] = {
     {64, 64, 16, 4, 4}, {128, 64, 16, 8, 4}, {128, 128, 16, 8, 8}, {64, 128, 16, 4, 8}, {32, 64, 16, 2, 4},

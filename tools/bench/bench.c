@@ -36,7 +36,7 @@ static const struct option_spec options[] = {
      .otherwise = "f32, and 16 bits where cooperative matrices are used",
      .help = "of products, layers and steps: some of f32, f16, bf16, joined by ','"},
     {.name = "seconds", .type = OPTION_FLOAT, .offset = offsetof(struct bench_options, seconds), .value = "N", .min = 0.001,
-     .max = 3600, .initial = "0.5", .help = "time for each figure; what takes longer to do once is left out"},
+     .max = SECONDS_MOST, .initial = "0.5", .help = "time for each figure; what takes longer to do once is left out"},
     {.name = "json", .type = OPTION_TEXT, .offset = offsetof(struct bench_options, json), .value = "FILE",
      .otherwise = "none", .help = "write the results there"},
     {.name = "compare", .type = OPTION_SWITCH, .offset = offsetof(struct bench_options, compare),

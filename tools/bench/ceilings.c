@@ -16,7 +16,7 @@ static enum vkmoe_status time_on(struct bench *b, uint64_t bytes, struct vkm_buf
         return status;
     vkm_arena_reserve(arena, "out", bytes, buf);
     if (!(status = vkm_arena_commit(arena)))
-        status = bench_time(b, &(struct bench_case){.record = record, .user = user}, times);
+        status = bench_time(b, &(struct bench_case){.record = record, .user = user, .anyway = true}, times);
     vkm_arena_destroy(arena);
     return status;
 }
@@ -160,8 +160,8 @@ static enum vkmoe_status copy(struct bench *b, const char *name, struct bench_re
     vkm_arena_reserve(arena, "source", bytes, &c.src);
     vkm_arena_reserve(arena, "destination", bytes, &c.dst);
     if ((status = vkm_arena_commit(arena)) || (status = bench_fill(b->ctx, c.src, 1, 1)) ||
-        (status = bench_time(b, &(struct bench_case){.record = record_copy_kernel, .user = &c}, &kernel)) ||
-        (status = bench_time(b, &(struct bench_case){.record = record_copy_command, .user = &c}, &command)))
+        (status = bench_time(b, &(struct bench_case){.record = record_copy_kernel, .user = &c, .anyway = true}, &kernel)) ||
+        (status = bench_time(b, &(struct bench_case){.record = record_copy_command, .user = &c, .anyway = true}, &command)))
         goto done;
     const bool by_kernel = kernel.median < command.median;
     *r = bench_rate(b, "ceilings", name, "GB/s", NULL, 2e-9 * (double)bytes, by_kernel ? &kernel : &command);

@@ -207,21 +207,32 @@ static void shape_text(const struct shape *s, const char *routing, char text[64]
 static enum vkmoe_status measure(struct bench *b, struct layer *l, const struct shape *s, uint32_t type)
 {
     const char *ceiling = bench_product_ceiling(b, type);
-    double balanced[PASSES] = {0};
+    char name[40], shape[64];
+    double balanced[PASSES] = {NAN, NAN, NAN};
     enum vkmoe_status status = layer_commit(l, s);
     for (size_t i = 0; i < CASE_COUNT(routings) && !status; i++) {
         status = route(l, s, routings[i].routing);
         for (size_t p = 0; p < PASSES && !status; p++) {
             struct bench_times times;
+            const double flops = passes[p].flops * forward_flops(s), seconds = 1e-9 * flops / bench_product_rate(b, type);
+            bench_typed_name(name, passes[p].name, type);
+            shape_text(s, routings[i].name, shape);
+            if (p > 0 && seconds > b->seconds) {
+                status = bench_skip_slow(b, "layer", name, shape, seconds);
+                continue;
+            }
             /* What the backward overwrites has to be prepared anew for each. */
             const struct bench_case c = {.record = passes[p].record, .prepare = passes[p].prepare, .user = l,
                                          .most = passes[p].prepare ? 1 : 0};
             if ((status = bench_time(b, &c, &times)))
                 break;
-            char name[40];
-            struct bench_result r = bench_rate(b, "layer", bench_typed_name(name, passes[p].name, type), "GFLOP/s", ceiling,
-                                               1e-9 * passes[p].flops * forward_flops(s), &times);
-            shape_text(s, routings[i].name, r.shape);
+            b->product_rate[type] = 1e-9 * flops / times.median;
+            if (times.repetitions == 0) {
+                status = bench_skip_slow(b, "layer", name, shape, times.median);
+                continue;
+            }
+            struct bench_result r = bench_rate(b, "layer", name, "GFLOP/s", ceiling, 1e-9 * flops, &times);
+            memcpy(r.shape, shape, sizeof r.shape);
             if (i == 0)
                 balanced[p] = r.median;
             r.of_balanced = r.median / balanced[p];
@@ -241,22 +252,21 @@ static uint64_t largest(const struct shape *s)
 
 static enum vkmoe_status run(struct bench *b, const struct shape *s, uint32_t type)
 {
-    /* A first guess: a third of what arithmetic allows. */
-    const double seconds = 3 * forward_flops(s) / (1e9 / 3 * bench_ceiling(b, bench_product_ceiling(b, type)));
+    const double seconds = 3e-9 * forward_flops(s) / bench_product_rate(b, type);
     struct layer l = {0};
-    char shape[64], time[16], name[40];
+    char shape[64], name[40];
     enum vkmoe_status status;
     shape_text(s, "", shape);
+    bench_typed_name(name, "moe", type);
     if (seconds > b->seconds)
-        return bench_skip(b, "layer", bench_typed_name(name, "moe", type), shape, "about %s a pass: --seconds %.0f takes it",
-                          format_seconds(time, seconds), ceil(seconds));
+        return bench_skip_slow(b, "layer", name, shape, seconds);
     if (largest(s) + VKM_BLOCK_SLACK > b->ctx->caps.max_block)
-        return bench_skip(b, "layer", bench_typed_name(name, "moe", type), shape, "larger than one allocation of the device may be");
+        return bench_skip(b, "layer", name, shape, "larger than one allocation of the device may be");
     if (!(status = layer_create(b->ctx, s, type, &l))) {
         if (bench_fits(b, layer_bytes(&l)))
             status = measure(b, &l, s, type);
         else
-            status = bench_skip(b, "layer", bench_typed_name(name, "moe", type), shape, "needs %.1f GiB, and %.1f are free",
+            status = bench_skip(b, "layer", name, shape, "needs %.1f GiB, and %.1f are free",
                                 (double)layer_bytes(&l) / 0x1p30, (double)vkm_memory_available(b->ctx) / 0x1p30);
     }
     layer_destroy(&l);

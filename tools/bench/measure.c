@@ -116,12 +116,17 @@ enum vkmoe_status bench_time(struct bench *b, const struct bench_case *c, struct
     /* The first execution compiles and touches memory; the second tells how long one takes. */
     for (int i = 0; !status && i < 2; i++)
         status = time_once(b, rec, prepare, &seconds);
+    if (!status && !c->anyway && seconds > b->seconds) {
+        *out = (struct bench_times){.median = seconds, .low = seconds, .high = seconds};
+        goto done;
+    }
     if (!status && (count = enough(b, c, seconds)) > 1) {
         vkm_rec_destroy(rec);
         status = record(b, c, count, &rec);
     }
     if (!status)
         status = repeat(b, rec, prepare, count, out);
+done:
     vkm_rec_destroy(rec);
     vkm_rec_destroy(prepare);
     return status;
@@ -255,6 +260,19 @@ enum vkmoe_status bench_skip(struct bench *b, const char *group, const char *nam
     snprintf(r.shape, sizeof r.shape, "%s", shape);
     bench_print_skipped(&r);
     return keep(b, &b->run.skipped, &r);
+}
+
+enum vkmoe_status bench_skip_slow(struct bench *b, const char *group, const char *name, const char *shape, double seconds)
+{
+    char time[16], hint[40] = "";
+    if (1.2 * seconds < SECONDS_MOST)
+        snprintf(hint, sizeof hint, ": --seconds %.0f takes it", ceil(1.2 * seconds));
+    return bench_skip(b, group, name, shape, "about %s to do once%s", format_seconds(time, seconds), hint);
+}
+
+double bench_product_rate(const struct bench *b, uint32_t type)
+{
+    return b->product_rate[type] > 0 ? b->product_rate[type] : bench_ceiling(b, bench_product_ceiling(b, type)) / 3;
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */

@@ -10,6 +10,8 @@
 #define CEILING_CM_F16 "cooperative matrices f16"
 #define CEILING_CM_BF16 "cooperative matrices bf16"
 
+enum { SECONDS_MOST = 3600 }; /* for a figure */
+
 struct stamps;
 
 struct bench {
@@ -17,6 +19,7 @@ struct bench {
     double seconds;            /* for each figure */
     struct stamps *stamps;     /* the device's timestamps; NULL: the wall clock is used */
     bool types[3];             /* TYPE_F32, TYPE_F16, TYPE_BF16 of products that are measured */
+    double product_rate[3];    /* GFLOP/s: of single ones the best, then of the last layer; 0: not measured */
     struct bench_run run;
 };
 
@@ -30,14 +33,16 @@ struct bench_case {
     void (*prepare)(struct vkm_rec *rec, void *user); /* before each recording, not timed; or NULL */
     void *user;
     uint32_t most;             /* executions in a recording, at most; 0: as many as make it long enough to time */
+    bool anyway;               /* however long it takes */
 };
 
 struct bench_times {
     double median, low, high;  /* seconds of an execution; quartiles */
-    uint32_t repetitions;
+    uint32_t repetitions;      /* 0: it was too slow, and only done once: median */
 };
 
-/* Runs it until the clocks are up, then repeats it for b->seconds, five times at least. Executions of one recording wait
+/* Runs it until the clocks are up, then repeats it for b->seconds, five times at least; what takes longer than b->seconds
+ * to do once is too slow. Executions of one recording wait
  * for each other where they touch the same memory, as they do in a training step. */
 enum vkmoe_status bench_time(struct bench *b, const struct bench_case *c, struct bench_times *out);
 /* From seconds measured otherwise; sorts them. */
@@ -53,6 +58,11 @@ double bench_ceiling(const struct bench *b, const char *name);
 enum vkmoe_status bench_report(struct bench *b, const struct bench_result *result);
 enum vkmoe_status bench_skip(struct bench *b, const char *group, const char *name, const char *shape, const char *fmt, ...)
     VKM_PRINTF(5, 6);
+
+/* Leaves out what takes so many seconds to do once. */
+enum vkmoe_status bench_skip_slow(struct bench *b, const char *group, const char *name, const char *shape, double seconds);
+/* GFLOP/s to expect of products of that type: what they reached, or else a third of their ceiling. */
+double bench_product_rate(const struct bench *b, uint32_t type);
 
 /* Whether so much device memory is free, with some left for everything else. */
 bool bench_fits(const struct bench *b, uint64_t bytes);

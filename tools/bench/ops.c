@@ -1,5 +1,6 @@
 #include "bench/ops.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,8 +46,8 @@ enum vkmoe_status op_routing_setup(struct op *o)
     return vkm_rec_run_once(rec);
 }
 
-/* Fills what was planned, and times it. */
-static enum vkmoe_status measure(struct bench *b, struct op *o)
+/* Fills what was planned, and times it. pace: seconds that a unit of work takes. */
+static enum vkmoe_status measure(struct bench *b, struct op *o, const char *name, double *pace)
 {
     const struct op_case *kind = o->kind;
     struct bench_times times;
@@ -61,25 +62,34 @@ static enum vkmoe_status measure(struct bench *b, struct op *o)
                                                     .most = kind->most}, &times);
     if (status)
         return status;
-    char name[40];
-    struct bench_result r = bench_rate(b, "ops", bench_typed_name(name, kind->name, o->type),
-                                       kind->moves ? "GB/s" : "GFLOP/s",
+    *pace = times.median / o->work;
+    if (kind->product)
+        b->product_rate[o->type] = fmax(b->product_rate[o->type], 1e-9 / *pace);
+    if (times.repetitions == 0)
+        return bench_skip_slow(b, "ops", name, o->shape, times.median);
+    struct bench_result r = bench_rate(b, "ops", name, kind->moves ? "GB/s" : "GFLOP/s",
                                        kind->moves ? CEILING_COPY : bench_product_ceiling(b, o->type), 1e-9 * o->work, &times);
     memcpy(r.shape, o->shape, sizeof r.shape);
     return bench_report(b, &r);
 }
 
-static enum vkmoe_status run(struct bench *b, const struct op_case *kind, const struct op_shape *shape, uint32_t type)
+/* pace: as in measure, of the shape before; 0: there was none. */
+static enum vkmoe_status run(struct bench *b, const struct op_case *kind, const struct op_shape *shape, uint32_t type,
+                             double *pace)
 {
+    char name[40];
     struct op o = {.ctx = b->ctx, .kind = kind, .s = *shape, .type = type};
     enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &o.arena);
     if (status)
         return status;
     kind->plan(&o);
-    if (bench_fits(b, vkm_arena_bytes(o.arena)))
-        status = measure(b, &o);
+    bench_typed_name(name, kind->name, type);
+    if (*pace * o.work > b->seconds)
+        status = bench_skip_slow(b, "ops", name, o.shape, *pace * o.work);
+    else if (!bench_fits(b, vkm_arena_bytes(o.arena)))
+        status = bench_skip(b, "ops", name, o.shape, "needs more memory than is free");
     else
-        status = bench_skip(b, "ops", kind->name, o.shape, "needs more memory than is free");
+        status = measure(b, &o, name, pace);
     vkm_arena_destroy(o.arena);
     return status;
 }
@@ -90,10 +100,11 @@ static enum vkmoe_status run_all(struct bench *b, const struct op_case *kinds)
     enum vkmoe_status status = VKMOE_OK;
     for (const struct op_case *kind = kinds; kind->name && !status; kind++) {
         const struct op_shape *shapes = b->ctx->caps.cpu ? kind->cpu : kind->gpu;
+        double pace[3] = {0};
         for (uint32_t i = 0; i < 4 && memcmp(&shapes[i], &none, sizeof none) != 0 && !status; i++)
             for (uint32_t type = TYPE_F32; type <= (kind->product ? TYPE_BF16 : TYPE_F32) && !status; type++)
                 if (b->types[type])
-                    status = run(b, kind, &shapes[i], type);
+                    status = run(b, kind, &shapes[i], type, &pace[type]);
     }
     return status;
 }

@@ -4,7 +4,7 @@
 
 #include "bench/bench.h"
 
-enum { NAME_WIDTH = 20, SHAPE_WIDTH = 35 };
+enum { NAME_WIDTH = 24, SHAPE_WIDTH = 35 };
 
 const char *bench_number(char text[24], double value)
 {

@@ -83,10 +83,15 @@ static enum vkmoe_status time_steps(const struct bench *b, struct vkmoe_trainer 
     double times[REPETITIONS_MOST];
     struct vkmoe_step_report report;
     uint32_t n = 0, count = 1;
-    enum vkmoe_status status = steps(trainer, WARM_STEPS);
+    /* The first step compiles; steps that follow each other without a wait tell how long one takes. */
+    enum vkmoe_status status = steps(trainer, 1);
     double start = vkm_seconds();
-    if (!status && !(status = steps(trainer, 1))) {
-        const double one = vkm_seconds() - start;
+    if (!status && !(status = steps(trainer, WARM_STEPS))) {
+        const double one = (vkm_seconds() - start) / WARM_STEPS;
+        if (one > b->seconds) {
+            *out = (struct bench_times){.median = one, .low = one, .high = one};
+            return VKMOE_OK;
+        }
         count = one < repetition_seconds ? (uint32_t)fmin(ceil(repetition_seconds / fmax(one, 1e-6)), 1000) : 1;
     }
     start = vkm_seconds();
@@ -134,8 +139,8 @@ static enum vkmoe_status run(struct bench *b, const char *preset, uint32_t type,
     struct vkmoe_estimate estimate;
     struct vkmoe_trainer *trainer;
     struct bench_times times;
-    char shape[64], time[16];
-    double host;
+    char shape[64], named[40], name[40];
+    double host = 0;
     if (!vkmoe_preset(preset, &desc.model, &desc.train))
         return VKMOE_OK;
     desc.train.precision = (enum vkmoe_precision)type;
@@ -147,17 +152,19 @@ static enum vkmoe_status run(struct bench *b, const char *preset, uint32_t type,
     if (status)
         return status;
     const double tokens = (double)desc.train.batch * desc.model.seq, flops = (double)estimate.flops_per_token;
-    const double seconds = tokens * flops / (1e9 / 3 * bench_ceiling(b, bench_product_ceiling(b, type)));
+    const double seconds = 1e-9 * tokens * flops / bench_product_rate(b, type);
+    snprintf(named, sizeof named, "%s step", preset);
+    bench_typed_name(name, named, type);
     if (seconds > b->seconds)
-        return bench_skip(b, "steps", preset, shape, "about %s a step: --seconds %.0f takes it",
-                          format_seconds(time, seconds), ceil(seconds));
+        return bench_skip_slow(b, "steps", name, shape, seconds);
     if (!bench_fits(b, estimate.total_bytes))
-        return bench_skip(b, "steps", preset, shape, "needs %.1f GiB, and %.1f are free",
+        return bench_skip(b, "steps", name, shape, "needs %.1f GiB, and %.1f are free",
                           (double)estimate.total_bytes / 0x1p30, (double)estimate.available_bytes / 0x1p30);
     if ((status = vkmoe_trainer_create(b->ctx, &desc, &trainer)))
         return status;
     if (!(status = time_steps(b, trainer, &times, &host)))
-        status = report(b, preset, type, shape, tokens, flops, &times, host);
+        status = times.repetitions == 0 ? bench_skip_slow(b, "steps", name, shape, times.median)
+                                        : report(b, preset, type, shape, tokens, flops, &times, host);
     vkmoe_trainer_destroy(trainer);
     return status;
 }
