@@ -1,10 +1,10 @@
 #include "gpu/context.h"
 
 #include "gpu/device.h"
+#include "gpu/features.h"
 #include "gpu/pipeline.h"
 #include "gpu/profiler.h"
 #include "gpu/tuning.h"
-#include "shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,57 +31,15 @@ static enum vkmoe_status open_device(struct vkmoe_context *ctx)
         .queueCount = 1,
         .pQueuePriorities = &priority,
     };
-    const struct vkm_caps *caps = &ctx->caps;
-    const bool matrices = caps->cm[TYPE_F16].m || caps->cm[TYPE_BF16].m;
-    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
-        .shaderBFloat16Type = VK_TRUE,
-        .shaderBFloat16CooperativeMatrix = VK_TRUE,
-    };
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
-        .pNext = caps->bfloat16_matrix ? &bfloat16 : NULL,
-        .cooperativeMatrix = VK_TRUE,
-    };
-    VkPhysicalDeviceVulkan13Features f13 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
-        .pNext = matrices ? &matrix : NULL,
-        .synchronization2 = VK_TRUE,
-        .maintenance4 = VK_TRUE,
-        .subgroupSizeControl = caps->subgroup_required,
-        .computeFullSubgroups = caps->full_subgroups,
-    };
-    VkPhysicalDeviceVulkan12Features f12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-        .pNext = &f13,
-        .bufferDeviceAddress = VK_TRUE,
-        .scalarBlockLayout = VK_TRUE,
-        .timelineSemaphore = VK_TRUE,
-        .shaderFloat16 = caps->float16,
-        .vulkanMemoryModel = matrices,
-    };
-    VkPhysicalDeviceVulkan11Features f11 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
-        .pNext = &f12,
-        .storageBuffer16BitAccess = caps->storage16,
-    };
-    const char *extensions[3];
-    uint32_t extension_count = 0;
-    if (caps->memory_budget)
-        extensions[extension_count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
-    if (matrices)
-        extensions[extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-    if (matrices && caps->bfloat16_matrix)
-        extensions[extension_count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
-    const VkPhysicalDeviceFeatures core = {.shaderInt64 = caps->int64};
+    struct vkm_features features;
+    vkm_features_set(&features, &ctx->caps);
     const VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = &f11,
-        .pEnabledFeatures = &core,
+        .pNext = &features.core,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = extension_count,
-        .ppEnabledExtensionNames = extensions,
+        .enabledExtensionCount = features.extension_count,
+        .ppEnabledExtensionNames = features.extensions,
     };
     enum vkmoe_status status =
         vkm_check(ctx, ctx->vk.CreateDevice(ctx->physical, &info, NULL, &ctx->vk.device), "vkCreateDevice");
@@ -100,7 +58,7 @@ static enum vkmoe_status create_timeline(struct vkmoe_context *ctx)
     };
     const VkSemaphoreCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
     enum vkmoe_status status =
-        vkm_check(ctx, ctx->vk.CreateSemaphore(ctx->vk.device, &info, NULL, &ctx->timeline), "vkCreateSemaphore");
+        vkm_check(ctx, ctx->vk.CreateSemaphore(ctx->vk.device, &info, ctx->allocator, &ctx->timeline), "vkCreateSemaphore");
     if (!status)
         vkm_name_object(ctx, VK_OBJECT_TYPE_SEMAPHORE, (uint64_t)ctx->timeline, "vkmoe submissions");
     return status;
@@ -135,10 +93,21 @@ static enum vkmoe_status find_device(struct vkmoe_context *ctx, const struct vkm
         ctx->info = devices[index].info;
         ctx->caps = devices[index].caps;
         ctx->queue_family = devices[index].queue_family;
-        ctx->vk.GetPhysicalDeviceMemoryProperties(ctx->physical, &ctx->memory);
     }
     free(devices);
     return status;
+}
+
+enum vkmoe_status vkm_context_begin(struct vkmoe_context *ctx, const char *cache_dir)
+{
+    enum vkmoe_status status;
+    ctx->vk.GetPhysicalDeviceMemoryProperties(ctx->physical, &ctx->memory);
+    if ((status = create_timeline(ctx)) || (status = vkm_pipelines_create(ctx, cache_dir, &ctx->pipelines)) ||
+        (status = vkm_tuning_load(ctx, cache_dir)))
+        return status;
+    vkm_log(&ctx->log, VKMOE_LOG_DEBUG, "device %s (%s), subgroup %u%s", ctx->info.name, ctx->info.driver,
+            ctx->caps.subgroup, ctx->caps.subgroup_required ? ", required" : "");
+    return VKMOE_OK;
 }
 
 enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, struct vkmoe_context **out)
@@ -153,14 +122,11 @@ enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, st
         return vkm_fail_memory(&desc->log);
     ctx->log = desc->log;
 
-    if ((status = find_device(ctx, desc)) || (status = open_device(ctx)) || (status = create_timeline(ctx)) ||
-        (status = vkm_pipelines_create(ctx, desc->cache_dir, &ctx->pipelines)) ||
-        (status = vkm_tuning_load(ctx, desc->cache_dir)))
+    if ((status = find_device(ctx, desc)) || (status = open_device(ctx)) ||
+        (status = vkm_context_begin(ctx, desc->cache_dir)))
         goto fail;
     if (desc->profile_path && (status = vkm_profiler_create(ctx, desc->profile_path, &ctx->profiler)))
         goto fail;
-    vkm_log(&ctx->log, VKMOE_LOG_DEBUG, "device %s (%s), subgroup %u%s", ctx->info.name, ctx->info.driver,
-            ctx->caps.subgroup, ctx->caps.subgroup_required ? ", required" : "");
     *out = ctx;
     return VKMOE_OK;
 
@@ -178,7 +144,7 @@ void vkmoe_context_destroy(struct vkmoe_context *ctx)
     vkm_profiler_destroy(ctx, ctx->profiler);
     vkm_pipelines_destroy(ctx, ctx->pipelines);
     if (ctx->timeline)
-        vk->DestroySemaphore(vk->device, ctx->timeline, NULL);
+        vk->DestroySemaphore(vk->device, ctx->timeline, ctx->allocator);
     if (!ctx->adopted && vk->DestroyDevice)
         vk->DestroyDevice(vk->device, NULL);
     if (ctx->messenger)

@@ -1,4 +1,4 @@
-/* A Vulkan device: its own or (later) adopted. What it can do is read once, into ctx->caps. */
+/* A Vulkan device: its own or a host's. What it can do is read once, into ctx->caps. */
 #ifndef VKM_GPU_CONTEXT_H
 #define VKM_GPU_CONTEXT_H
 
@@ -58,6 +58,9 @@ struct vkmoe_context {
     uint64_t allocated;             /* bytes of VKM_MEMORY_DEVICE arenas: what is free where the driver has no budget */
     VkQueue queue;
     uint32_t queue_family;
+    void (*queue_lock)(void *user), (*queue_unlock)(void *user); /* around each submission; NULL: nobody else submits */
+    void *queue_user;
+    const VkAllocationCallbacks *allocator; /* of everything on the device; or NULL */
 
     VkSemaphore timeline;           /* counts submissions */
     uint64_t submitted;             /* its newest value handed out */
@@ -73,7 +76,13 @@ struct vkmoe_context {
 /* Logs "call: result" and maps the result to a status (out of device memory, device lost, ...). VK_SUCCESS gives OK. */
 enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, const char *call);
 
-/* Waits until submission `ticket` (a value that vkm_rec_submit returned) has finished. 0 returns at once. */
+/* Opens what lies on the device: caps, vk, physical and queue are there. On failure the context is to be destroyed. */
+enum vkmoe_status vkm_context_begin(struct vkmoe_context *ctx, const char *cache_dir);
+
+/* Submits a command buffer; *ticket is for vkm_wait. */
+enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, VkCommandBuffer commands, uint64_t *ticket);
+
+/* Waits until submission `ticket` (a value that vkm_submit or vkm_rec_submit returned) has finished. 0 returns at once. */
 enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket);
 
 /* The same for destroy functions: without a message, and at once when the device is lost. */

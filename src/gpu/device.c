@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gpu/features.h"
 #include "shared.h"
 
 #define VALIDATION_LAYER "VK_LAYER_KHRONOS_validation"
@@ -120,11 +121,18 @@ static void format_uuid(char out[static 37], const uint8_t *id)
         out += sprintf(out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id[i]);
 }
 
+void vkm_caps_timestamps(struct vkm_caps *caps, uint32_t valid_bits)
+{
+    caps->timestamp_mask = valid_bits >= 64 ? UINT64_MAX : (UINT64_C(1) << valid_bits) - 1;
+    if (!valid_bits)
+        caps->timestamp_ns = 0;
+}
+
 /* The first compute family with timestamps, else the first with compute. */
 static bool find_queue_family(const struct vkm_vk *vk, struct vkm_device *device)
 {
-    VkQueueFamilyProperties families[32];
-    uint32_t count = sizeof families / sizeof *families;
+    VkQueueFamilyProperties families[VKM_QUEUE_FAMILIES];
+    uint32_t count = VKM_QUEUE_FAMILIES;
     vk->GetPhysicalDeviceQueueFamilyProperties(device->physical, &count, families);
     bool found = false;
     for (uint32_t i = 0; i < count; i++) {
@@ -133,7 +141,7 @@ static bool find_queue_family(const struct vkm_vk *vk, struct vkm_device *device
             continue;
         found = true;
         device->queue_family = i;
-        device->caps.timestamp_mask = bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+        vkm_caps_timestamps(&device->caps, bits);
     }
     return found;
 }
@@ -155,17 +163,6 @@ static void probe_basic(const struct vkm_vk *vk, struct vkm_device *device, VkPh
         if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) &&
             memory.memoryHeaps[i].size > info->memory_bytes)
             info->memory_bytes = memory.memoryHeaps[i].size;
-}
-
-static const char *missing_feature(const VkPhysicalDeviceVulkan12Features *f12,
-                                   const VkPhysicalDeviceVulkan13Features *f13)
-{
-    return !f12->bufferDeviceAddress ? "bufferDeviceAddress" :
-           !f12->scalarBlockLayout   ? "scalarBlockLayout" :
-           !f12->timelineSemaphore   ? "timelineSemaphore" :
-           !f13->synchronization2    ? "synchronization2" :
-           !f13->maintenance4        ? "maintenance4" :
-                                       NULL;
 }
 
 /* What kernels do within a subgroup: see shaders/common. */
@@ -277,9 +274,10 @@ static void probe_narrow(const struct vkm_vk *vk, struct vkm_device *device, con
     probe_matrices(vk, device);
 }
 
-static void probe(const struct vkm_vk *vk, struct vkm_device *device)
+void vkm_device_probe(const struct vkm_vk *vk, struct vkm_device *device)
 {
     struct vkmoe_device_info *info = &device->info;
+    struct vkm_features all;
     VkPhysicalDeviceVulkan13Properties p13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES};
     VkPhysicalDeviceVulkan12Properties p12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES,
                                               .pNext = &p13};
@@ -313,7 +311,8 @@ static void probe(const struct vkm_vk *vk, struct vkm_device *device)
     probe_caps(device, &props.properties.limits, &p11, &p13, &f13);
     probe_narrow(vk, device, &f11, &f12);
     device->caps.int64 = features.features.shaderInt64;
-    const char *feature = missing_feature(&f12, &f13);
+    vkm_features_read(&all, &features, NULL, 0);
+    const char *feature = vkm_features_missing(&all);
     if (feature)
         snprintf(info->reason, sizeof info->reason, "its driver lacks the feature %s; update the driver", feature);
     else if (!queue)
@@ -340,7 +339,7 @@ enum vkmoe_status vkm_devices_probe(const struct vkm_vk *vk, const struct vkmoe_
         return vkm_fail_memory(log);
     for (uint32_t i = 0; i < n; i++) {
         devices[i].physical = physical[i];
-        probe(vk, &devices[i]);
+        vkm_device_probe(vk, &devices[i]);
     }
     *out = devices;
     *count = n;

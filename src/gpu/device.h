@@ -17,6 +17,13 @@ struct vkm_device {
 enum vkmoe_status vkm_instance_create(struct vkm_vk *vk, const struct vkmoe_log *log,
                                       const VkDebugUtilsMessengerCreateInfoEXT *messenger, bool *debug_utils);
 
+/* Fills all but `physical`, which is given. */
+void vkm_device_probe(const struct vkm_vk *vk, struct vkm_device *device);
+
+enum { VKM_QUEUE_FAMILIES = 32 }; /* more than any device has */
+/* Sets what timestamps a queue has by its family's timestampValidBits. */
+void vkm_caps_timestamps(struct vkm_caps *caps, uint32_t valid_bits);
+
 /* All devices, in the driver's order; at least one. The caller frees *out. */
 enum vkmoe_status vkm_devices_probe(const struct vkm_vk *vk, const struct vkmoe_log *log, struct vkm_device **out,
                                     uint32_t *count);

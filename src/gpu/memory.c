@@ -180,7 +180,7 @@ static VkResult allocate(struct vkm_arena *arena, struct block *block)
                  VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |
                  VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT,
     };
-    VkResult result = vk->CreateBuffer(vk->device, &buffer_info, NULL, &block->buffer);
+    VkResult result = vk->CreateBuffer(vk->device, &buffer_info, ctx->allocator, &block->buffer);
     if (result)
         return result;
     vkm_name_object(ctx, VK_OBJECT_TYPE_BUFFER, (uint64_t)block->buffer, arena->name);
@@ -199,7 +199,7 @@ static VkResult allocate(struct vkm_arena *arena, struct block *block)
     result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
     for (uint32_t i = 0; i < count && result; i++) {
         info.memoryTypeIndex = types[i];
-        result = vk->AllocateMemory(vk->device, &info, NULL, &block->memory);
+        result = vk->AllocateMemory(vk->device, &info, ctx->allocator, &block->memory);
     }
     if (!result && arena->memory == VKM_MEMORY_DEVICE)
         ctx->allocated += block_bytes(block);
@@ -225,9 +225,9 @@ static void free_blocks(struct vkm_arena *arena)
     for (size_t i = 0; i < arena->block_count; i++) {
         struct block *block = &arena->blocks[i];
         if (block->buffer)
-            vk->DestroyBuffer(vk->device, block->buffer, NULL);
+            vk->DestroyBuffer(vk->device, block->buffer, arena->ctx->allocator);
         if (block->memory) /* unmaps it */
-            vk->FreeMemory(vk->device, block->memory, NULL);
+            vk->FreeMemory(vk->device, block->memory, arena->ctx->allocator);
         if (block->memory && arena->memory == VKM_MEMORY_DEVICE)
             arena->ctx->allocated -= block_bytes(block);
         *block = (struct block){.used = block->used};

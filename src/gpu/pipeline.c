@@ -37,7 +37,7 @@ enum vkmoe_status vkm_pipelines_create(struct vkmoe_context *ctx, const char *ca
         .pushConstantRangeCount = 1,
         .pPushConstantRanges = &push,
     };
-    if ((status = vkm_check(ctx, ctx->vk.CreatePipelineLayout(ctx->vk.device, &info, NULL, &pipelines->layout),
+    if ((status = vkm_check(ctx, ctx->vk.CreatePipelineLayout(ctx->vk.device, &info, ctx->allocator, &pipelines->layout),
                             "vkCreatePipelineLayout")) ||
         (status = vkm_pipeline_file_load(ctx, cache_dir, &pipelines->file, &pipelines->cache))) {
         vkm_pipelines_destroy(ctx, pipelines);
@@ -54,11 +54,11 @@ void vkm_pipelines_destroy(struct vkmoe_context *ctx, struct vkm_pipelines *pipe
     if (pipelines->count && !ctx->lost)
         vkm_pipeline_file_save(ctx, &pipelines->file, pipelines->cache);
     for (size_t i = 0; i < pipelines->count; i++)
-        ctx->vk.DestroyPipeline(ctx->vk.device, pipelines->entries[i].handle, NULL);
+        ctx->vk.DestroyPipeline(ctx->vk.device, pipelines->entries[i].handle, ctx->allocator);
     if (pipelines->cache)
-        ctx->vk.DestroyPipelineCache(ctx->vk.device, pipelines->cache, NULL);
+        ctx->vk.DestroyPipelineCache(ctx->vk.device, pipelines->cache, ctx->allocator);
     if (pipelines->layout)
-        ctx->vk.DestroyPipelineLayout(ctx->vk.device, pipelines->layout, NULL);
+        ctx->vk.DestroyPipelineLayout(ctx->vk.device, pipelines->layout, ctx->allocator);
     vkm_pipeline_file_clear(&pipelines->file);
     free(pipelines->entries);
     free(pipelines);
@@ -74,7 +74,7 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
     };
     VkShaderModule module;
     enum vkmoe_status status =
-        vkm_check(ctx, ctx->vk.CreateShaderModule(ctx->vk.device, &module_info, NULL, &module), "vkCreateShaderModule");
+        vkm_check(ctx, ctx->vk.CreateShaderModule(ctx->vk.device, &module_info, ctx->allocator, &module), "vkCreateShaderModule");
     if (status)
         return status;
 
@@ -106,8 +106,8 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
         .layout = ctx->pipelines->layout,
     };
     VkResult result =
-        ctx->vk.CreateComputePipelines(ctx->vk.device, ctx->pipelines->cache, 1, &info, NULL, &entry->handle);
-    ctx->vk.DestroyShaderModule(ctx->vk.device, module, NULL);
+        ctx->vk.CreateComputePipelines(ctx->vk.device, ctx->pipelines->cache, 1, &info, ctx->allocator, &entry->handle);
+    ctx->vk.DestroyShaderModule(ctx->vk.device, module, ctx->allocator);
     if (result) {
         char name[32];
         return vkm_fail(&ctx->log, result == VK_ERROR_OUT_OF_HOST_MEMORY ? VKMOE_ERROR_MEMORY : VKMOE_ERROR_VULKAN,

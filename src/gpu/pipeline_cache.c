@@ -77,11 +77,11 @@ enum vkmoe_status vkm_pipeline_file_load(struct vkmoe_context *ctx, const char *
         .initialDataSize = data ? (size_t)header.bytes : 0,
         .pInitialData = data,
     };
-    VkResult result = ctx->vk.CreatePipelineCache(ctx->vk.device, &info, NULL, cache);
+    VkResult result = ctx->vk.CreatePipelineCache(ctx->vk.device, &info, ctx->allocator, cache);
     if (result && data) {
         info.initialDataSize = 0;
         file->loaded = 0;
-        result = ctx->vk.CreatePipelineCache(ctx->vk.device, &info, NULL, cache);
+        result = ctx->vk.CreatePipelineCache(ctx->vk.device, &info, ctx->allocator, cache);
     }
     free(data);
     return vkm_check(ctx, result, "vkCreatePipelineCache");

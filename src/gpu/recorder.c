@@ -120,7 +120,7 @@ static enum vkmoe_status begin_part(struct vkm_rec *rec)
     };
     if (!(part->sites = malloc(MAX_COMMANDS * sizeof *part->sites)))
         return vkm_fail_memory(&ctx->log);
-    if ((status = vkm_check(ctx, vk->CreateQueryPool(vk->device, &queries, NULL, &part->queries), "vkCreateQueryPool")))
+    if ((status = vkm_check(ctx, vk->CreateQueryPool(vk->device, &queries, ctx->allocator, &part->queries), "vkCreateQueryPool")))
         return status;
     vk->CmdResetQueryPool(part->commands, part->queries, 0, MAX_COMMANDS + 1);
     timestamp(rec, part);
@@ -147,7 +147,7 @@ enum vkmoe_status vkm_rec_create(struct vkmoe_context *ctx, const char *name, st
         .queueFamilyIndex = ctx->queue_family,
     };
     enum vkmoe_status status =
-        vkm_check(ctx, ctx->vk.CreateCommandPool(ctx->vk.device, &info, NULL, &rec->pool), "vkCreateCommandPool");
+        vkm_check(ctx, ctx->vk.CreateCommandPool(ctx->vk.device, &info, ctx->allocator, &rec->pool), "vkCreateCommandPool");
     if (!status)
         status = begin_part(rec);
     if (status) {
@@ -166,11 +166,11 @@ void vkm_rec_destroy(struct vkm_rec *rec)
     vkm_wait_quiet(rec->ctx, rec->ticket);
     for (uint32_t i = 0; i < rec->part_count; i++) {
         if (rec->parts[i].queries)
-            vk->DestroyQueryPool(vk->device, rec->parts[i].queries, NULL);
+            vk->DestroyQueryPool(vk->device, rec->parts[i].queries, rec->ctx->allocator);
         free(rec->parts[i].sites);
     }
     if (rec->pool) /* frees the command buffers */
-        vk->DestroyCommandPool(vk->device, rec->pool, NULL);
+        vk->DestroyCommandPool(vk->device, rec->pool, rec->ctx->allocator);
     vkm_hazards_clear(&rec->hazards);
     free(rec->parts);
     free(rec);
@@ -414,29 +414,9 @@ enum vkmoe_status vkm_rec_submit(struct vkm_rec *rec, uint64_t *ticket)
     if (rec->open)
         return vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT, "recording %s is submitted before it has ended", rec->name);
     for (uint32_t i = 0; i < rec->part_count; i++) {
-        const VkCommandBufferSubmitInfo commands = {
-            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
-            .commandBuffer = rec->parts[i].commands,
-        };
-        const VkSemaphoreSubmitInfo signal = {
-            .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
-            .semaphore = ctx->timeline,
-            .value = ctx->submitted + 1,
-            .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-        };
-        const VkSubmitInfo2 info = {
-            .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-            .commandBufferInfoCount = 1,
-            .pCommandBufferInfos = &commands,
-            .signalSemaphoreInfoCount = 1,
-            .pSignalSemaphoreInfos = &signal,
-        };
-        VkResult result = ctx->vk.QueueSubmit2(ctx->queue, 1, &info, VK_NULL_HANDLE);
-        if (result) {
-            ctx->lost |= result == VK_ERROR_DEVICE_LOST;
-            return vkm_check(ctx, result, "vkQueueSubmit2");
-        }
-        rec->ticket = ++ctx->submitted;
+        enum vkmoe_status status = vkm_submit(ctx, rec->parts[i].commands, &rec->ticket);
+        if (status)
+            return status;
     }
     if (ticket)
         *ticket = rec->ticket;

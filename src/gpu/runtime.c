@@ -31,6 +31,36 @@ enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, co
     }
 }
 
+enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, VkCommandBuffer buffer, uint64_t *ticket)
+{
+    const VkCommandBufferSubmitInfo commands = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
+        .commandBuffer = buffer,
+    };
+    const VkSemaphoreSubmitInfo signal = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+        .semaphore = ctx->timeline,
+        .value = ctx->submitted + 1,
+        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+    };
+    const VkSubmitInfo2 info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+        .commandBufferInfoCount = 1,
+        .pCommandBufferInfos = &commands,
+        .signalSemaphoreInfoCount = 1,
+        .pSignalSemaphoreInfos = &signal,
+    };
+    if (ctx->queue_lock)
+        ctx->queue_lock(ctx->queue_user);
+    const VkResult result = ctx->vk.QueueSubmit2(ctx->queue, 1, &info, VK_NULL_HANDLE);
+    if (ctx->queue_unlock)
+        ctx->queue_unlock(ctx->queue_user);
+    if (!result)
+        *ticket = ++ctx->submitted;
+    ctx->lost |= result == VK_ERROR_DEVICE_LOST;
+    return vkm_check(ctx, result, "vkQueueSubmit2");
+}
+
 /* VK_TIMEOUT: no submission finished within hang_seconds. */
 static VkResult wait_while_progressing(struct vkmoe_context *ctx, uint64_t ticket)
 {

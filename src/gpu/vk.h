@@ -68,7 +68,7 @@ typedef struct VkPhysicalDeviceShaderBfloat16FeaturesKHR {
     X(CreateComputePipelines) X(CreatePipelineCache) X(CreatePipelineLayout) X(CreateQueryPool) X(CreateSemaphore)     \
     X(CreateShaderModule) X(DestroyBuffer) X(DestroyCommandPool) X(DestroyDevice) X(DestroyPipeline)                   \
     X(DestroyPipelineCache) X(DestroyPipelineLayout) X(DestroyQueryPool) X(DestroySemaphore) X(DestroyShaderModule)    \
-    X(DeviceWaitIdle) X(EndCommandBuffer) X(FreeMemory) X(GetBufferDeviceAddress) X(GetBufferMemoryRequirements)       \
+    X(EndCommandBuffer) X(FreeMemory) X(GetBufferDeviceAddress) X(GetBufferMemoryRequirements)       \
     X(GetDeviceQueue) X(GetPipelineCacheData) X(GetQueryPoolResults) X(GetSemaphoreCounterValue) X(MapMemory)          \
     X(QueueSubmit2) X(WaitSemaphores)
 

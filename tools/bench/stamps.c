@@ -62,30 +62,16 @@ void stamps_destroy(struct vkmoe_context *ctx, struct stamps *s)
     free(s);
 }
 
-static enum vkmoe_status submit(struct vkmoe_context *ctx, VkCommandBuffer buffer)
-{
-    const VkCommandBufferSubmitInfo commands = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = buffer};
-    const VkSemaphoreSubmitInfo signal = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = ctx->timeline, .value = ctx->submitted + 1,
-        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
-    const VkSubmitInfo2 info = {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2, .commandBufferInfoCount = 1, .pCommandBufferInfos = &commands,
-        .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal};
-    enum vkmoe_status status = vkm_check(ctx, ctx->vk.QueueSubmit2(ctx->queue, 1, &info, VK_NULL_HANDLE), "vkQueueSubmit2");
-    if (!status)
-        ctx->submitted++;
-    return status;
-}
-
 enum vkmoe_status stamps_first(struct vkmoe_context *ctx, struct stamps *s)
 {
-    return submit(ctx, s->commands[0]);
+    uint64_t ticket;
+    return vkm_submit(ctx, s->commands[0], &ticket);
 }
 
 enum vkmoe_status stamps_second(struct vkmoe_context *ctx, struct stamps *s)
 {
-    return submit(ctx, s->commands[1]);
+    uint64_t ticket;
+    return vkm_submit(ctx, s->commands[1], &ticket);
 }
 
 enum vkmoe_status stamps_seconds(struct vkmoe_context *ctx, struct stamps *s, double *seconds)
