@@ -2,6 +2,7 @@
  * the library's own gives. */
 #include <vkmoe/vulkan.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +19,8 @@ struct host {
     struct vkmoe_vulkan_needs *needs;
     bool debug_utils;
     unsigned complaints;        /* of the validation layers */
-    int locked;
-    unsigned locks;
+    pthread_mutex_t mutex;      /* of the queue */
+    unsigned locks;             /* how often it was taken */
     long live, allocations;     /* of the allocator */
     VkAllocationCallbacks allocator;
 };
@@ -39,14 +40,14 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlag
 static void lock(void *user)
 {
     struct host *h = user;
-    cr_assert_eq(h->locked++, 0);
+    pthread_mutex_lock(&h->mutex);
     h->locks++;
 }
 
 static void unlock(void *user)
 {
     struct host *h = user;
-    cr_assert_eq(--h->locked, 0);
+    pthread_mutex_unlock(&h->mutex);
 }
 
 /* Memory with its size before it, as reallocation needs it. */
@@ -92,7 +93,7 @@ static VKAPI_ATTR void *VKAPI_CALL reallocate(void *user, void *old, size_t size
 /* An instance under the validation layers where they are installed, and the first device. */
 static void host_begin(struct host *h)
 {
-    *h = (struct host){.allocator = {.pUserData = h, .pfnAllocation = allocate, .pfnReallocation = reallocate, .pfnFree = release}};
+    *h = (struct host){.mutex = PTHREAD_MUTEX_INITIALIZER, .allocator = {.pUserData = h, .pfnAllocation = allocate, .pfnReallocation = reallocate, .pfnFree = release}};
     const VkDebugUtilsMessengerCreateInfoEXT messenger = {
         .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
         .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
@@ -141,6 +142,7 @@ static struct vkmoe_vulkan_desc desc_of(struct host *h, const VkPhysicalDeviceFe
 /* The device is still the host's, nothing is left on it, and no layer has complained. */
 static void host_end(struct host *h)
 {
+    cr_expect_eq(pthread_mutex_trylock(&h->mutex), 0, "the queue's lock was not released");
     cr_expect_eq(h->live, 0, "%ld of %ld allocations are left", h->live, h->allocations);
     cr_expect_eq(h->complaints, 0, "%s", seen.last);
     vkmoe_vulkan_needs_free(h->needs);
@@ -172,7 +174,7 @@ Test(adopt, gives_the_bits_of_a_device_of_its_own, .init = scratch_begin, .fini 
     struct vkmoe_vulkan_desc desc = desc_of(&h, h.needs->liked, true);
     cr_assert_eq(vkmoe_context_adopt(&desc, &ctx), VKMOE_OK, "%s", seen.last);
     const float adopted = loss_after(ctx, data, 5);
-    cr_expect(h.locks > 0 && h.locked == 0 && h.allocations > 0);
+    cr_expect(h.locks > 0 && h.allocations > 0);
     vkmoe_context_destroy(ctx);
     host_end(&h);
     cr_expect_eq(seen.errors, 0, "%s", seen.last);
@@ -203,6 +205,40 @@ Test(adopt, shares_a_device, .init = scratch_begin, .fini = scratch_end)
     cr_expect_eq(loss_after(second, data, 3), a);
     vkmoe_context_destroy(second);
     vkmoe_data_close(data);
+    host_end(&h);
+}
+
+struct job {
+    struct host *host;
+    struct vkmoe_data *data;
+    float loss;
+};
+
+static void *job_run(void *user)
+{
+    struct job *j = user;
+    struct vkmoe_context *ctx;
+    const struct vkmoe_vulkan_desc desc = desc_of(j->host, j->host->needs->liked, true);
+    cr_assert_eq(vkmoe_context_adopt(&desc, &ctx), VKMOE_OK, "%s", seen.last);
+    j->loss = loss_after(ctx, j->data, 5);
+    vkmoe_context_destroy(ctx);
+    return NULL;
+}
+
+/* Two threads, each with a context and a data set of its own, on one queue. */
+Test(adopt, serves_two_threads, .init = scratch_begin, .fini = scratch_end)
+{
+    struct host h;
+    pthread_t thread;
+    host_begin(&h);
+    host_open(&h, h.needs->liked, true);
+    struct job jobs[2] = {{.host = &h, .data = text()}, {.host = &h, .data = text()}};
+    cr_assert_eq(pthread_create(&thread, NULL, job_run, &jobs[0]), 0);
+    job_run(&jobs[1]);
+    pthread_join(thread, NULL);
+    cr_expect_eq(jobs[0].loss, jobs[1].loss);
+    for (int i = 0; i < 2; i++)
+        vkmoe_data_close(jobs[i].data);
     host_end(&h);
 }
 

@@ -12,7 +12,7 @@
 # shellcheck disable=SC2016
 set -euo pipefail
 
-packages=(meson ninja-build gcc libc6-dev pkg-config glslang-tools libvulkan-dev libvulkan1 libjansson-dev
+packages=(meson ninja-build gcc g++ libc6-dev pkg-config glslang-tools libvulkan-dev libvulkan1 libjansson-dev
           libcriterion-dev vulkan-validationlayers mesa-vulkan-drivers)
 drivers=${XDG_CACHE_HOME:-$HOME/.cache}/vkmoe/drivers
 check=no tests=no lists_fresh=no
@@ -192,11 +192,11 @@ other_system() {
     printf 'missing: %s\n' "${missing[@]}"
     cat <<'END'
 Install them with your package manager, besides a Vulkan driver for your GPU (or Mesa's software driver):
-  Fedora    meson ninja-build gcc pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel criterion-devel
+  Fedora    meson ninja-build gcc-c++ pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel criterion-devel
             vulkan-validation-layers mesa-vulkan-drivers
   Arch      meson ninja gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson criterion
             vulkan-validation-layers vulkan-swrast
-  openSUSE  meson ninja gcc pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel criterion-devel
+  openSUSE  meson ninja gcc-c++ pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel criterion-devel
             vulkan-validationlayers libvulkan_lvp
 Criterion and the validation layers are for the tests alone.
 END

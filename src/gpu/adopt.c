@@ -65,8 +65,7 @@ void vkmoe_vulkan_needs_free(struct vkmoe_vulkan_needs *needs)
 static enum vkmoe_status check_queue(const struct vkm_vk *vk, const struct vkmoe_vulkan_desc *desc, struct vkm_caps *caps)
 {
     VkQueueFamilyProperties families[VKM_QUEUE_FAMILIES];
-    uint32_t count = VKM_QUEUE_FAMILIES;
-    vk->GetPhysicalDeviceQueueFamilyProperties(desc->physical_device, &count, families);
+    const uint32_t count = vkm_queue_families(vk, desc->physical_device, families);
     if (desc->queue_family >= count)
         return vkm_fail(&desc->log, VKMOE_ERROR_ARGUMENT, "queue_family is %u; the device has families 0 to %u",
                         desc->queue_family, count - 1);

@@ -121,6 +121,16 @@ static void format_uuid(char out[static 37], const uint8_t *id)
         out += sprintf(out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id[i]);
 }
 
+uint32_t vkm_queue_families(const struct vkm_vk *vk, VkPhysicalDevice physical,
+                            VkQueueFamilyProperties families[VKM_QUEUE_FAMILIES])
+{
+    uint32_t count = 0; /* asked for first: SwiftShader leaves a larger one as it is */
+    vk->GetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
+    count = count < VKM_QUEUE_FAMILIES ? count : VKM_QUEUE_FAMILIES;
+    vk->GetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
+    return count;
+}
+
 void vkm_caps_timestamps(struct vkm_caps *caps, uint32_t valid_bits)
 {
     caps->timestamp_mask = valid_bits >= 64 ? UINT64_MAX : (UINT64_C(1) << valid_bits) - 1;
@@ -132,8 +142,7 @@ void vkm_caps_timestamps(struct vkm_caps *caps, uint32_t valid_bits)
 static bool find_queue_family(const struct vkm_vk *vk, struct vkm_device *device)
 {
     VkQueueFamilyProperties families[VKM_QUEUE_FAMILIES];
-    uint32_t count = VKM_QUEUE_FAMILIES;
-    vk->GetPhysicalDeviceQueueFamilyProperties(device->physical, &count, families);
+    const uint32_t count = vkm_queue_families(vk, device->physical, families);
     bool found = false;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bits = families[i].timestampValidBits;

@@ -21,6 +21,9 @@ enum vkmoe_status vkm_instance_create(struct vkm_vk *vk, const struct vkmoe_log 
 void vkm_device_probe(const struct vkm_vk *vk, struct vkm_device *device);
 
 enum { VKM_QUEUE_FAMILIES = 32 }; /* more than any device has */
+/* The device's queue families; their number. */
+uint32_t vkm_queue_families(const struct vkm_vk *vk, VkPhysicalDevice physical,
+                            VkQueueFamilyProperties families[VKM_QUEUE_FAMILIES]);
 /* Sets what timestamps a queue has by its family's timestampValidBits. */
 void vkm_caps_timestamps(struct vkm_caps *caps, uint32_t valid_bits);
 
