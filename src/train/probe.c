@@ -35,7 +35,8 @@ enum vkmoe_status vkm_probe_create(struct vkm_net *net, struct vkm_probe **out)
         return vkm_fail_memory(&net->ctx->log);
     p->net = net;
     p->n = vkm_measure_pes_tokens(net);
-    p->all = (struct vkm_routing){.T = p->n, .E = c->experts, .K = c->experts, .F = c->d_expert, .D = c->d_model};
+    p->all = (struct vkm_routing){.T = p->n, .E = c->experts, .K = c->experts, .F = c->d_expert, .D = c->d_model,
+                                  .type = net->type};
     p->targets = malloc(T * sizeof *p->targets);
     if (!p->targets) {
         status = vkm_fail_memory(&net->ctx->log);

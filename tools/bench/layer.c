@@ -19,12 +19,13 @@ static const struct shape {
     {8192, 768, 256, 128, 8},     {8192, 1536, 1024, 32, 2},    {8192, 4096, 512, 128, 8},   {24576, 1536, 256, 128, 8},
     {24576, 1536, 1024, 32, 2},   {40960, 768, 256, 128, 8},    {32768, 4096, 1024, 128, 8},
 };
+enum { ROUTINGS = 3, ROUNDS = 3 };
 enum { SEQ = 64 }; /* tokens of a sequence, which mean nothing to a layer; divides every T */
 
 static const struct {
     enum case_routing routing;
     const char *name;
-} routings[] = {{CASE_BALANCED, "balanced"}, {CASE_SKEWED, "skewed"}, {CASE_ONE, "one-hot"}};
+} routings[ROUTINGS] = {{CASE_BALANCED, "balanced"}, {CASE_SKEWED, "skewed"}, {CASE_ONE, "one-hot"}};
 
 struct layer {
     struct vkm_net *net;
@@ -204,41 +205,85 @@ static void shape_text(const struct shape *s, const char *routing, char text[64]
     snprintf(text, 64, "%u, %u, %u, %u, %u%s%s", s->T, s->d, s->n, s->E, s->K, *routing ? " " : "", routing);
 }
 
+/* Times of a pass with one routing, round by round. */
+struct cell {
+    struct bench_times round[ROUNDS];
+    bool slow;
+};
+
+static double middle(double *x)
+{
+    return bench_times_of(x, ROUNDS).median;
+}
+
+/* The figure of all rounds; balanced: of the same pass. */
+static struct bench_result result_of(const struct bench *b, const char *name, const char *ceiling, double flops,
+                                     const struct cell *c, const struct cell *balanced)
+{
+    double medians[ROUNDS], ratios[ROUNDS];
+    struct bench_times all = {.low = c->round[0].low, .high = c->round[0].high};
+    for (int r = 0; r < ROUNDS; r++) {
+        medians[r] = c->round[r].median;
+        ratios[r] = balanced->slow ? NAN : balanced->round[r].median / c->round[r].median;
+        all.low = fmin(all.low, c->round[r].low);
+        all.high = fmax(all.high, c->round[r].high);
+        all.repetitions += c->round[r].repetitions;
+    }
+    all.median = middle(medians);
+    struct bench_result result = bench_rate(b, "layer", name, "GFLOP/s", ceiling, 1e-9 * flops, &all);
+    result.of_balanced = balanced->slow ? NAN : middle(ratios);
+    return result;
+}
+
+/* All routings in each round, so that a machine that changes its speed changes it for all. */
+static enum vkmoe_status time_rounds(struct bench *b, struct layer *l, const struct shape *s, uint32_t type,
+                                     struct cell cells[ROUTINGS][PASSES])
+{
+    enum vkmoe_status status = layer_commit(l, s);
+    for (int round = 0; round < ROUNDS; round++)
+        for (size_t i = 0; i < ROUTINGS && !status; i++) {
+            status = route(l, s, routings[i].routing);
+            for (size_t p = 0; p < PASSES && !status; p++) {
+                struct cell *cell = &cells[i][p];
+                struct bench_times *times = &cell->round[round];
+                const double flops = passes[p].flops * forward_flops(s), seconds = 1e-9 * flops / bench_product_rate(b, type);
+                if (p > 0 && round == 0 && seconds > b->seconds) {
+                    *times = (struct bench_times){.median = seconds};
+                    cell->slow = true;
+                }
+                if (cell->slow)
+                    continue;
+                /* What the backward overwrites has to be prepared anew for each. */
+                status = bench_time(b, &(struct bench_case){.record = passes[p].record, .prepare = passes[p].prepare, .user = l,
+                                                            .most = passes[p].prepare ? 1 : 0, .anyway = round > 0,
+                                                            .seconds = b->seconds / ROUNDS}, times);
+                cell->slow = times->repetitions == 0;
+                if (!status)
+                    b->product_rate[type] = 1e-9 * flops / times->median;
+            }
+        }
+    return status;
+}
+
 static enum vkmoe_status measure(struct bench *b, struct layer *l, const struct shape *s, uint32_t type)
 {
-    const char *ceiling = bench_product_ceiling(b, type);
-    char name[40], shape[64];
-    double balanced[PASSES] = {NAN, NAN, NAN};
-    enum vkmoe_status status = layer_commit(l, s);
-    for (size_t i = 0; i < CASE_COUNT(routings) && !status; i++) {
-        status = route(l, s, routings[i].routing);
+    struct cell cells[ROUTINGS][PASSES] = {0};
+    enum vkmoe_status status = time_rounds(b, l, s, type, cells);
+    for (size_t i = 0; i < ROUTINGS; i++)
         for (size_t p = 0; p < PASSES && !status; p++) {
-            struct bench_times times;
-            const double flops = passes[p].flops * forward_flops(s), seconds = 1e-9 * flops / bench_product_rate(b, type);
+            const struct cell *cell = &cells[i][p];
+            char name[40], shape[64];
             bench_typed_name(name, passes[p].name, type);
             shape_text(s, routings[i].name, shape);
-            if (p > 0 && seconds > b->seconds) {
-                status = bench_skip_slow(b, "layer", name, shape, seconds);
+            if (cell->slow) {
+                status = bench_skip_slow(b, "layer", name, shape, cell->round[0].median);
                 continue;
             }
-            /* What the backward overwrites has to be prepared anew for each. */
-            const struct bench_case c = {.record = passes[p].record, .prepare = passes[p].prepare, .user = l,
-                                         .most = passes[p].prepare ? 1 : 0};
-            if ((status = bench_time(b, &c, &times)))
-                break;
-            b->product_rate[type] = 1e-9 * flops / times.median;
-            if (times.repetitions == 0) {
-                status = bench_skip_slow(b, "layer", name, shape, times.median);
-                continue;
-            }
-            struct bench_result r = bench_rate(b, "layer", name, "GFLOP/s", ceiling, 1e-9 * flops, &times);
+            struct bench_result r = result_of(b, name, bench_product_ceiling(b, type), passes[p].flops * forward_flops(s),
+                                              cell, &cells[0][p]);
             memcpy(r.shape, shape, sizeof r.shape);
-            if (i == 0)
-                balanced[p] = r.median;
-            r.of_balanced = r.median / balanced[p];
             status = bench_report(b, &r);
         }
-    }
     return status;
 }
 

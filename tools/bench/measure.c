@@ -75,7 +75,7 @@ struct bench_times bench_times_of(double *seconds, uint32_t count)
 
 /* Repeats a recording of `count` executions. */
 static enum vkmoe_status repeat(struct bench *b, struct vkm_rec *rec, struct vkm_rec *prepare, uint32_t count,
-                                struct bench_times *out)
+                                double seconds, struct bench_times *out)
 {
     double times[REPETITIONS_MOST];
     enum vkmoe_status status = VKMOE_OK;
@@ -83,9 +83,9 @@ static enum vkmoe_status repeat(struct bench *b, struct vkm_rec *rec, struct vkm
     double start = vkm_seconds();
     do {
         status = time_once(b, rec, prepare, &times[0]);
-    } while (!status && vkm_seconds() - start < warm_share * b->seconds);
+    } while (!status && vkm_seconds() - start < warm_share * seconds);
     start = vkm_seconds();
-    while (!status && n < REPETITIONS_MOST && (n < REPETITIONS || vkm_seconds() - start < b->seconds)) {
+    while (!status && n < REPETITIONS_MOST && (n < REPETITIONS || vkm_seconds() - start < seconds)) {
         status = time_once(b, rec, prepare, &times[n]);
         times[n++] /= count;
     }
@@ -125,7 +125,7 @@ enum vkmoe_status bench_time(struct bench *b, const struct bench_case *c, struct
         status = record(b, c, count, &rec);
     }
     if (!status)
-        status = repeat(b, rec, prepare, count, out);
+        status = repeat(b, rec, prepare, count, c->seconds > 0 ? c->seconds : b->seconds, out);
 done:
     vkm_rec_destroy(rec);
     vkm_rec_destroy(prepare);

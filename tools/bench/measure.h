@@ -33,6 +33,7 @@ struct bench_case {
     void (*prepare)(struct vkm_rec *rec, void *user); /* before each recording, not timed; or NULL */
     void *user;
     uint32_t most;             /* executions in a recording, at most; 0: as many as make it long enough to time */
+    double seconds;            /* to repeat it for; 0: the bench's */
     bool anyway;               /* however long it takes */
 };
 
@@ -41,7 +42,7 @@ struct bench_times {
     uint32_t repetitions;      /* 0: it was too slow, and only done once: median */
 };
 
-/* Runs it until the clocks are up, then repeats it for b->seconds, five times at least; what takes longer than b->seconds
+/* Runs it until the clocks are up, then repeats it for its seconds, five times at least; what takes longer than b->seconds
  * to do once is too slow. Executions of one recording wait
  * for each other where they touch the same memory, as they do in a training step. */
 enum vkmoe_status bench_time(struct bench *b, const struct bench_case *c, struct bench_times *out);
