@@ -183,20 +183,6 @@ static bool has_subgroup_operations(const VkPhysicalDeviceVulkan11Properties *p1
            (p11->subgroupSupportedOperations & needed) == needed;
 }
 
-static void probe_extensions(const struct vkm_vk *vk, struct vkm_device *device)
-{
-    uint32_t count = 0;
-    if (vk->EnumerateDeviceExtensionProperties(device->physical, NULL, &count, NULL) || !count)
-        return;
-    VkExtensionProperties *list = calloc(count, sizeof *list);
-    if (list && vk->EnumerateDeviceExtensionProperties(device->physical, NULL, &count, list) >= 0) {
-        device->info.bfloat16 = has_extension(list, count, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
-        device->info.cooperative_matrix = has_extension(list, count, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-        device->caps.memory_budget = has_extension(list, count, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-    }
-    free(list);
-}
-
 /* Larger is better: one product of the most multiplications, square ones before others. */
 static uint32_t matrix_rank(uint32_t m, uint32_t n, uint32_t k)
 {
@@ -230,17 +216,17 @@ static void probe_matrices(const struct vkm_vk *vk, struct vkm_device *device)
     free(list);
 }
 
-static void probe_caps(struct vkm_device *device, const VkPhysicalDeviceLimits *limits,
+static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const VkPhysicalDeviceLimits *limits,
                        const VkPhysicalDeviceVulkan11Properties *p11, const VkPhysicalDeviceVulkan13Properties *p13,
-                       const VkPhysicalDeviceVulkan13Features *f13)
+                       const struct vkm_features *f)
 {
     struct vkm_caps *caps = &device->caps;
+    caps->int64 = caps->storage16 = caps->float16 = caps->bfloat16_matrix = caps->memory_budget = true;
     caps->cpu = device->info.type == VKMOE_DEVICE_CPU;
     caps->subgroup = p11->subgroupSize;
-    caps->subgroup_required = f13->subgroupSizeControl && p13->minSubgroupSize < p13->maxSubgroupSize &&
+    caps->subgroup_required = p13->minSubgroupSize < p13->maxSubgroupSize &&
                               (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
-    caps->full_subgroups =
-        f13->computeFullSubgroups && (caps->subgroup_required || p13->minSubgroupSize == p13->maxSubgroupSize);
+    caps->full_subgroups = (caps->subgroup_required && f->v13.subgroupSizeControl) || p13->minSubgroupSize == p13->maxSubgroupSize;
     caps->max_invocations = limits->maxComputeWorkGroupInvocations;
     if (caps->max_invocations > limits->maxComputeWorkGroupSize[0])
         caps->max_invocations = limits->maxComputeWorkGroupSize[0];
@@ -252,53 +238,21 @@ static void probe_caps(struct vkm_device *device, const VkPhysicalDeviceLimits *
     caps->max_block = p11->maxMemoryAllocationSize < p13->maxBufferSize ? p11->maxMemoryAllocationSize
                                                                         : p13->maxBufferSize;
     caps->timestamp_ns = caps->timestamp_mask ? (double)limits->timestampPeriod : 0;
-}
-
-/* 16-bit arrays, arithmetic and cooperative matrices. */
-static void probe_narrow(const struct vkm_vk *vk, struct vkm_device *device, const VkPhysicalDeviceVulkan11Features *f11,
-                         const VkPhysicalDeviceVulkan12Features *f12)
-{
-    struct vkm_caps *caps = &device->caps;
-    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR};
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
-    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
-    caps->storage16 = device->info.storage16 = f11->storageBuffer16BitAccess;
-    caps->float16 = caps->storage16 && f12->shaderFloat16;
-    if (device->info.bfloat16) {
-        bfloat16.pNext = features.pNext;
-        features.pNext = &bfloat16;
-    }
-    if (device->info.cooperative_matrix) {
-        matrix.pNext = features.pNext;
-        features.pNext = &matrix;
-    }
-    if (features.pNext)
-        vk->GetPhysicalDeviceFeatures2(device->physical, &features);
-    bool sizes = !caps->cpu ? caps->full_subgroups : true; /* a kernel counts on each subgroup being full */
-    if (!caps->float16 || !matrix.cooperativeMatrix || !f12->vulkanMemoryModel || !sizes)
-        return;
-    caps->bfloat16_matrix = bfloat16.shaderBFloat16Type && bfloat16.shaderBFloat16CooperativeMatrix;
-    probe_matrices(vk, device);
+    if (device->info.cooperative_matrix)
+        probe_matrices(vk, device);
+    vkm_features_limit(f, caps);
 }
 
 void vkm_device_probe(const struct vkm_vk *vk, struct vkm_device *device)
 {
     struct vkmoe_device_info *info = &device->info;
-    struct vkm_features all;
+    struct vkm_features f;
     VkPhysicalDeviceVulkan13Properties p13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES};
     VkPhysicalDeviceVulkan12Properties p12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES,
                                               .pNext = &p13};
     VkPhysicalDeviceVulkan11Properties p11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
                                               .pNext = &p12};
     VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11};
-    VkPhysicalDeviceVulkan13Features f13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
-    VkPhysicalDeviceVulkan12Features f12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-                                            .pNext = &f13};
-    VkPhysicalDeviceVulkan11Features f11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
-                                            .pNext = &f12};
-    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f11};
 
     probe_basic(vk, device, &props.properties);
     uint32_t version = props.properties.apiVersion;
@@ -308,20 +262,19 @@ void vkm_device_probe(const struct vkm_vk *vk, struct vkm_device *device)
         return;
     }
     vk->GetPhysicalDeviceProperties2(device->physical, &props);
-    vk->GetPhysicalDeviceFeatures2(device->physical, &features);
+    vkm_features_query(&f, vk, device->physical);
     snprintf(info->driver, sizeof info->driver, "%.120s%s%.120s", p12.driverName, *p12.driverInfo ? " " : "",
              p12.driverInfo);
     format_uuid(info->uuid, p11.deviceUUID);
     info->subgroup_size = p11.subgroupSize;
-    info->float16 = f12.shaderFloat16 && f11.storageBuffer16BitAccess;
-    probe_extensions(vk, device);
+    info->cooperative_matrix = vkm_features_extension(&f, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    info->bfloat16 = vkm_features_extension(&f, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
 
     bool queue = find_queue_family(vk, device);
-    probe_caps(device, &props.properties.limits, &p11, &p13, &f13);
-    probe_narrow(vk, device, &f11, &f12);
-    device->caps.int64 = features.features.shaderInt64;
-    vkm_features_read(&all, &features, NULL, 0);
-    const char *feature = vkm_features_missing(&all);
+    probe_caps(vk, device, &props.properties.limits, &p11, &p13, &f);
+    info->storage16 = device->caps.storage16;
+    info->float16 = device->caps.float16;
+    const char *feature = vkm_features_missing(&f);
     if (feature)
         snprintf(info->reason, sizeof info->reason, "its driver lacks the feature %s; update the driver", feature);
     else if (!queue)

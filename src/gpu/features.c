@@ -1,5 +1,6 @@
 #include "gpu/features.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "shared.h"
@@ -101,11 +102,12 @@ static void read_structure(struct vkm_features *f, const VkBaseInStructure *s)
 #undef FROM
 }
 
+static const char *const known[VKM_EXTENSIONS] = {
+    VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME};
+
 void vkm_features_read(struct vkm_features *f, const VkPhysicalDeviceFeatures2 *chain, const char *const *extensions,
                        uint32_t extension_count)
 {
-    static const char *const known[VKM_EXTENSIONS] = {
-        VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME};
     *f = (struct vkm_features){.core.features.shaderInt64 = chain->features.shaderInt64};
     for (const VkBaseInStructure *s = chain->pNext; s; s = s->pNext)
         read_structure(f, s);
@@ -118,6 +120,35 @@ void vkm_features_read(struct vkm_features *f, const VkPhysicalDeviceFeatures2 *
     link_chain(f);
 }
 
+bool vkm_features_extension(const struct vkm_features *f, const char *extension)
+{
+    for (uint32_t i = 0; i < f->extension_count; i++)
+        if (strcmp(f->extensions[i], extension) == 0)
+            return true;
+    return false;
+}
+
+void vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysicalDevice physical)
+{
+    uint32_t count = 0;
+    *f = (struct vkm_features){0};
+    vk->EnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
+    VkExtensionProperties *offered = count ? calloc(count, sizeof *offered) : NULL;
+    if (!offered || vk->EnumerateDeviceExtensionProperties(physical, NULL, &count, offered) < 0)
+        count = 0;
+    for (size_t k = 0; k < VKM_EXTENSIONS; k++)
+        for (uint32_t i = 0; i < count; i++)
+            if (strcmp(offered[i].extensionName, known[k]) == 0) {
+                f->extensions[f->extension_count++] = known[k];
+                break;
+            }
+    free(offered);
+    f->matrix.cooperativeMatrix = vkm_features_extension(f, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    f->bfloat16.shaderBFloat16Type = vkm_features_extension(f, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
+    link_chain(f);
+    vk->GetPhysicalDeviceFeatures2(physical, &f->core);
+}
+
 const char *vkm_features_missing(const struct vkm_features *f)
 {
     return !f->v12.bufferDeviceAddress ? "bufferDeviceAddress" :
@@ -128,14 +159,6 @@ const char *vkm_features_missing(const struct vkm_features *f)
                                          NULL;
 }
 
-static bool enabled(const struct vkm_features *f, const char *extension)
-{
-    for (uint32_t i = 0; i < f->extension_count; i++)
-        if (strcmp(f->extensions[i], extension) == 0)
-            return true;
-    return false;
-}
-
 void vkm_features_limit(const struct vkm_features *f, struct vkm_caps *caps)
 {
     caps->int64 &= f->core.features.shaderInt64;
@@ -143,12 +166,12 @@ void vkm_features_limit(const struct vkm_features *f, struct vkm_caps *caps)
     caps->float16 &= f->v12.shaderFloat16 && caps->storage16;
     caps->subgroup_required &= f->v13.subgroupSizeControl;
     caps->full_subgroups &= f->v13.computeFullSubgroups;
-    caps->memory_budget &= enabled(f, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    caps->memory_budget &= vkm_features_extension(f, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     if (!caps->float16 || !f->v12.vulkanMemoryModel || !f->matrix.cooperativeMatrix || (!caps->cpu && !caps->full_subgroups) ||
-        !enabled(f, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
+        !vkm_features_extension(f, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
         caps->cm[TYPE_F16] = caps->cm[TYPE_BF16] = (struct vkm_cm){0};
     if (!f->bfloat16.shaderBFloat16Type || !f->bfloat16.shaderBFloat16CooperativeMatrix ||
-        !enabled(f, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME)) {
+        !vkm_features_extension(f, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME)) {
         caps->bfloat16_matrix = false;
         caps->cm[TYPE_BF16] = (struct vkm_cm){0};
     }
