@@ -97,6 +97,11 @@ struct loss_scale {
     float scale;
     uint good_steps;
 };
+/* What AdamW's bias correction counts on the device, so that a step can be replayed. */
+struct adam_state {
+    uint step, skipped;
+    float rest1, rest2; /* 1 - beta1^step, 1 - beta2^step */
+};
 /* How a layer routes; sums until the host divides them. */
 #define GATE_BINS 16
 struct router_stats {
@@ -109,8 +114,9 @@ struct router_stats {
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Control { step_control v; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Stats { step_stats v; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer LossScale { loss_scale v; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer AdamState { adam_state v; };
 #else
-typedef uint64_t Control, Stats, LossScale;
+typedef uint64_t Control, Stats, LossScale, AdamState;
 #endif
 
 ARGS(fill) { /* v[0..count) = value */
@@ -256,6 +262,32 @@ ARGS(xent) { /* logits [T,V] become their gradient; loss, z_loss [T] */
     uint T, V;
     float z_coef;
     float scale;        /* of the gradient; 0: logits are left alone */
+};
+
+ARGS(mse) { /* loss [T] = mean_o (y - target)^2; dy [T,O] = scale loss_scale (2 / O) (y - target), may be y */
+    F32 y, target, dy, loss;
+    LossScale loss_scale;
+    uint T, O;
+    float scale;
+};
+
+ARGS(scale) { /* y = loss_scale x */
+    F32 x, y;
+    LossScale loss_scale;
+    uint count;
+};
+
+ARGS(adam_advance) { /* one more step: state, and control for AdamW */
+    AdamState state;
+    Control control;
+    Stats stats;
+    float lr, beta1, beta2, one_minus_beta1, one_minus_beta2;
+};
+
+ARGS(host_rows) { /* rows of a host's array to or from packed ones [all, width]; read: those past `rows` become 0 */
+    U32 host, packed;
+    uint all, rows, width;
+    uint stride; /* elements from one of the host's rows to the next */
 };
 
 ARGS(sum) { /* *out += scale * sum of x[0..count) */

@@ -48,7 +48,7 @@ static float value_of(uint32_t param, int part, uint64_t i)
 static void device_begin(struct device *d, struct vkmoe_model_config model, bool filled)
 {
     *d = (struct device){.model = model};
-    assert_ok(vkm_params_create(&test_log, &d->model, &d->params));
+    assert_ok(vkm_params_create(&test_log, &d->model, NULL, &d->params));
     for (int part = 0; part < 3; part++) {
         cr_assert((d->values[part] = calloc(d->params.count, sizeof(float *))));
         for (uint32_t p = 0; p < d->params.count; p++) {

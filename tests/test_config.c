@@ -225,7 +225,7 @@ Test(config, parameters_that_a_model_has)
         m.router_bias = i & 2;
         uint64_t D = m.d_model, expert = 3 * D * m.d_expert, shared = 3 * D * m.d_shared, bias = i & 2 ? m.experts : 0;
         uint64_t rest = m.layers * (4 * D * D + 2 * D + m.experts * D) + 2 * D * m.vocab + D;
-        assert_ok(vkm_params_create(&test_log, &m, &params));
+        assert_ok(vkm_params_create(&test_log, &m, NULL, &params));
         cr_expect_eq(vkm_params_total(&params), rest + m.layers * (m.experts * expert + shared + bias));
         cr_expect_eq(vkm_params_active(&params, &m), rest + m.layers * (m.top_k * expert + shared + bias));
         const struct vkm_param *p = vkm_params_get(&params, VKM_PARAM_SHARED2, 1);
@@ -242,10 +242,10 @@ static void expect_router(uint32_t E, uint32_t D, enum vkmoe_router_init init)
     struct vkmoe_model_config m = {.layers = 1, .d_model = D, .heads = 1, .experts = E, .top_k = 1, .d_expert = 4,
                                    .vocab = 257};
     struct vkm_params params;
-    assert_ok(vkm_params_create(&test_log, &m, &params));
+    assert_ok(vkm_params_create(&test_log, &m, NULL, &params));
     struct vkm_param *p = vkm_params_get(&params, VKM_PARAM_ROUTER, 0);
     float *w = malloc(p->count * sizeof *w), *other = malloc(p->count * sizeof *w);
-    cr_assert(w && other && vkm_param_draw(p, &m, init, 5, 4, w) && vkm_param_draw(p, &m, init, 6, 4, other));
+    cr_assert(w && other && vkm_param_draw(p, init, 5, 4, w) && vkm_param_draw(p, init, 6, 4, other));
     cr_expect(memcmp(w, other, p->count * sizeof *w) != 0, "another seed draws another");
     double length = init == VKMOE_ROUTER_ORTHOGONAL_SMALL ? 0.02 * sqrt(D) : 1, square = 0, most = 0;
     bool columns = E > D && init != VKMOE_ROUTER_UNIT;

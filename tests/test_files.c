@@ -200,7 +200,7 @@ Test(files, hf_tensors_cover_the_parameters)
         struct vkm_params params;
         struct vkm_hf_tensor *tensors;
         size_t count, zeros = 0;
-        assert_ok(vkm_params_create(&test_log, &model, &params));
+        assert_ok(vkm_params_create(&test_log, &model, NULL, &params));
         assert_ok(vkm_hf_tensors(&test_log, &model, &tensors, &count));
         for (uint32_t p = 0; p < params.count; p++) {
             const struct vkm_param *param = &params.list[p];

@@ -44,6 +44,7 @@ static const struct variant {
     double simbal, lbl, router_z;
     size_t lbl_group, G, E, K;
     const struct num *load;
+    enum { MODEL, STACK_CLASSES, STACK_MSE, STACK_DOUT, STACK_PLAIN } kind;
 } variants[] = {
     {0},
     {.simbal = 0.1},
@@ -62,7 +63,31 @@ static const struct variant {
     {.simbal = 0.1, .lbl = 0.1, .router_z = 0.1, .E = 1, .K = 1},
     {.sigmoid = true, .simbal = 0.1, .lbl = 0.1, .E = 1, .K = 1, .G = 4},
     {.simbal = 0.1, .lbl = 0.1, .lbl_group = 3, .E = 13, .K = 1}, /* experts without a token */
+    {.kind = STACK_CLASSES, .simbal = 0.1, .G = 4},
+    {.kind = STACK_MSE, .lbl = 0.1, .router_z = 0.1},
+    {.kind = STACK_DOUT, .sigmoid = true, .lbl = 0.1},
+    {.kind = STACK_PLAIN, .norm_topk = true, .simbal = 0.1},
 };
+
+/* Numbers of a stack's rows, exact. */
+static struct num rows[6 * 8], targets_of_rows[6 * 8];
+
+static void as_stack(struct ref_model *m, const struct variant *v)
+{
+    float x[6 * 8];
+    case_fill(x, CASE_COUNT(x), 7, 1);
+    for (size_t i = 0; i < CASE_COUNT(x); i++) {
+        rows[i] = num_exact(x[i]);
+        targets_of_rows[i] = num_exact(x[CASE_COUNT(x) - 1 - i]);
+    }
+    m->H = 0;
+    m->z_loss = 0;
+    m->I = v->kind == STACK_PLAIN ? 0 : 5;
+    m->V = v->kind == STACK_PLAIN ? 0 : 7;
+    m->in = rows;
+    m->target = v->kind == STACK_MSE || v->kind == STACK_PLAIN ? targets_of_rows : NULL;
+    m->dout = v->kind == STACK_DOUT ? targets_of_rows : NULL;
+}
 
 static struct ref_model changed(const struct variant *v)
 {
@@ -77,6 +102,8 @@ static struct ref_model changed(const struct variant *v)
     m.lbl_group = v->lbl_group;
     m.load = v->load;
     m.G = v->G;
+    if (v->kind != MODEL)
+        as_stack(&m, v);
     if (v->E) {
         m.E = v->E;
         m.K = v->K;
@@ -108,7 +135,8 @@ ParameterizedTest(size_t *index, oracle_model, gradient)
     const size_t T = m.B * m.S, total = ref_params_total(&m);
     struct num *params = parameters(&m, 0.4f), *grad = ref_new(total);
     uint32_t tokens[6], targets[6] = {1, 0, REF_IGNORED, 6, 2, 2}, idx[48];
-    case_fill_indices(tokens, T, 2, (uint32_t)m.V);
+    if (m.V)
+        case_fill_indices(tokens, T, 2, (uint32_t)m.V);
     tie(&m, params);
 
     struct ref_model_out out = {.grad = grad, .idx = idx};

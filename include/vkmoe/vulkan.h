@@ -3,7 +3,8 @@
  *
  *     vkmoe_vulkan_needs_query   what a device must and should be created with
  *     (the host creates its device)
- *     vkmoe_context_adopt        a context on that device; everything of vkmoe.h works on it
+ *     vkmoe_context_adopt        a context on that device; everything of vkmoe.h and stack.h works on it
+ *     vkmoe_vulkan_record_...    a stack's forward, backward, update or whole step, in the host's own command buffer
  *
  * What the library does with what is the host's
  *   - It creates buffers, pipelines, command pools and a timeline semaphore on the device, allocates memory of its own, and
@@ -19,7 +20,7 @@
 
 #include <vulkan/vulkan_core.h>
 
-#include <vkmoe/vkmoe.h>
+#include <vkmoe/stack.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -72,6 +73,76 @@ struct vkmoe_vulkan_desc {
  * feature that was not enabled; ERROR_DEVICE: the device can never do it. vkmoe_context_destroy waits for the context's own
  * submissions and gives everything back; the device stays the host's. */
 VKMOE_API enum vkmoe_status vkmoe_context_adopt(const struct vkmoe_vulkan_desc *desc, struct vkmoe_context **out);
+
+/* ---- a stack in the host's command buffer ------------------------------------------------------------------------- */
+
+enum vkmoe_vulkan_type {
+    VKMOE_VULKAN_32,           /* f32, or u32 where the array holds integers */
+    VKMOE_VULKAN_F16,          /* 16 bits: on devices with storage16; for numbers only */
+    VKMOE_VULKAN_BF16,
+};
+
+/* Rows in a buffer of the host's, which was created with VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT and _STORAGE_BUFFER_BIT.
+ * Nothing outside of [address, address + bytes) is touched. A zero one is absent. */
+struct vkmoe_vulkan_array {
+    VkDeviceAddress address;   /* of the first element: vkGetBufferDeviceAddress plus an offset; a multiple of the element's
+                                  size */
+    VkDeviceSize bytes;        /* from there to the end of what may be used: at least (rows - 1) stride + a row */
+    VkDeviceSize stride;       /* bytes from a row to the next, a multiple of the element's size; 0: packed */
+    enum vkmoe_vulkan_type type;
+};
+
+/* Where a recording goes, and what stands around it. `before` is what wrote the arrays that it reads and used those that it
+ * writes; `after` is what will use what it writes. A zero one means all commands and all memory, which is right always; a
+ * narrower one lets unrelated work of the queue overlap. Barriers for both are part of the recording, so nothing else is
+ * needed on the same queue; another queue waits by a semaphore, as for any work.
+ *
+ * commands: a command buffer in the recording state, primary or secondary, outside of a render pass and of video coding, of a
+ * pool of the context's queue family. Its bound compute pipeline and its push constants are others afterwards; graphics state
+ * is left alone. It may be submitted many times, to the context's queue, one execution after the other. Nothing of the
+ * recording lies in it but commands: the stack, its context and the arrays outlive its execution.
+ *
+ * An error records nothing, and the log names the argument: ERROR_ARGUMENT. Memory and pipelines are had when the stack is
+ * created or first recorded, never when the command buffer runs. */
+struct vkmoe_vulkan_scope {
+    VkPipelineStageFlags2 stages;
+    VkAccessFlags2 access;
+};
+struct vkmoe_vulkan_record {
+    VkCommandBuffer commands;
+    struct vkmoe_vulkan_scope before, after;
+};
+
+/* vkmoe_stack_forward, or with `kept` (rows == batch) vkmoe_stack_forward_kept. */
+struct vkmoe_vulkan_forward {
+    uint32_t rows;
+    bool kept;
+    struct vkmoe_vulkan_array in;      /* [rows, I], required */
+    struct vkmoe_vulkan_array out;     /* [rows, O] */
+    struct vkmoe_vulkan_array experts; /* [layers, rows, K] u32, stride from row to row, layer behind layer */
+    struct vkmoe_vulkan_array gates;   /* likewise, the active experts' weights */
+};
+VKMOE_API enum vkmoe_status vkmoe_vulkan_record_forward(struct vkmoe_stack *stack, const struct vkmoe_vulkan_record *where,
+                                                        const struct vkmoe_vulkan_forward *forward);
+
+/* vkmoe_stack_backward: dout [batch, O] required; din [batch, I] absent with VKMOE_F16. It runs after a kept forward and
+ * before whatever else trains the stack: that order is the host's to keep. */
+VKMOE_API enum vkmoe_status vkmoe_vulkan_record_backward(struct vkmoe_stack *stack, const struct vkmoe_vulkan_record *where,
+                                                         const struct vkmoe_vulkan_array *dout,
+                                                         const struct vkmoe_vulkan_array *din);
+
+/* vkmoe_stack_update, with the learning rate of the time of recording. */
+VKMOE_API enum vkmoe_status vkmoe_vulkan_record_update(struct vkmoe_stack *stack, const struct vkmoe_vulkan_record *where);
+
+/* vkmoe_stack_step: in [batch, I]; target [batch, O], or [batch, 1] u32 for cross-entropy. The bits are those of the library's
+ * own submission. */
+VKMOE_API enum vkmoe_status vkmoe_vulkan_record_step(struct vkmoe_stack *stack, const struct vkmoe_vulkan_record *where,
+                                                     const struct vkmoe_vulkan_array *in,
+                                                     const struct vkmoe_vulkan_array *target);
+
+/* What the newest step that has run says; does not wait. Call it when the host knows (by its fence) that no step is running,
+ * else numbers of two steps may stand beside each other. */
+VKMOE_API enum vkmoe_status vkmoe_vulkan_report(struct vkmoe_stack *stack, struct vkmoe_stack_report *report);
 
 #ifdef __cplusplus
 }

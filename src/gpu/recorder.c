@@ -31,6 +31,9 @@ struct vkm_rec {
     const char *name;
     enum vkmoe_status status;
     bool open;                      /* recording into the last part */
+    bool into;                      /* the only part is the host's */
+    bool dry;                       /* of that, the first pass: no command is recorded */
+    struct vkm_scope before, after;
     VkCommandPool pool;
     struct part *parts;
     uint32_t part_count;
@@ -59,7 +62,8 @@ static void barrier(struct vkm_rec *rec, VkPipelineStageFlags2 src_stage, VkAcce
         .memoryBarrierCount = 1,
         .pMemoryBarriers = &memory,
     };
-    rec->ctx->vk.CmdPipelineBarrier2(rec->parts[rec->part_count - 1].commands, &info);
+    if (!rec->dry)
+        rec->ctx->vk.CmdPipelineBarrier2(rec->parts[rec->part_count - 1].commands, &info);
 }
 
 static const VkPipelineStageFlags2 work_stages =
@@ -72,9 +76,25 @@ static const VkAccessFlags2 uses =
     VK_ACCESS_2_SHADER_STORAGE_READ_BIT | VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_READ_BIT |
     VK_ACCESS_2_TRANSFER_WRITE_BIT | VK_ACCESS_2_INDIRECT_COMMAND_READ_BIT;
 
+/* A host's command buffer has its own queries. */
+static bool profiled(const struct vkm_rec *rec)
+{
+    return rec->ctx->profiler && !rec->into;
+}
+
 static void timestamp(struct vkm_rec *rec, const struct part *part)
 {
     rec->ctx->vk.CmdWriteTimestamp2(part->commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, part->queries, part->count);
+}
+
+static struct part *add_part(struct vkm_rec *rec)
+{
+    struct part *parts = realloc(rec->parts, (rec->part_count + 1) * sizeof *parts);
+    if (!parts)
+        return NULL;
+    rec->parts = parts;
+    parts[rec->part_count] = (struct part){0};
+    return &parts[rec->part_count++];
 }
 
 /* Adds a command buffer and begins it. */
@@ -83,12 +103,9 @@ static enum vkmoe_status begin_part(struct vkm_rec *rec)
     struct vkmoe_context *ctx = rec->ctx;
     struct vkm_vk *vk = &ctx->vk;
     enum vkmoe_status status;
-    struct part *parts = realloc(rec->parts, (rec->part_count + 1) * sizeof *parts);
-    if (!parts)
+    struct part *part = add_part(rec);
+    if (!part)
         return vkm_fail_memory(&ctx->log);
-    rec->parts = parts;
-    struct part *part = &parts[rec->part_count++];
-    *part = (struct part){0};
 
     const VkCommandBufferAllocateInfo allocate = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
@@ -134,14 +151,22 @@ static enum vkmoe_status end_part(struct vkm_rec *rec)
                      "vkEndCommandBuffer");
 }
 
+static struct vkm_rec *new_recording(struct vkmoe_context *ctx, const char *name)
+{
+    struct vkm_rec *rec = calloc(1, sizeof *rec);
+    if (rec) {
+        rec->ctx = ctx;
+        rec->name = name;
+    }
+    return rec;
+}
+
 enum vkmoe_status vkm_rec_create(struct vkmoe_context *ctx, const char *name, struct vkm_rec **out)
 {
     *out = NULL;
-    struct vkm_rec *rec = calloc(1, sizeof *rec);
+    struct vkm_rec *rec = new_recording(ctx, name);
     if (!rec)
         return vkm_fail_memory(&ctx->log);
-    rec->ctx = ctx;
-    rec->name = name;
     const VkCommandPoolCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
         .queueFamilyIndex = ctx->queue_family,
@@ -155,6 +180,37 @@ enum vkmoe_status vkm_rec_create(struct vkmoe_context *ctx, const char *name, st
         return status;
     }
     *out = rec;
+    return VKMOE_OK;
+}
+
+enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *name, VkCommandBuffer commands,
+                                      struct vkm_scope before, struct vkm_scope after, struct vkm_rec **out)
+{
+    *out = NULL;
+    struct vkm_rec *rec = new_recording(ctx, name);
+    struct part *part = rec ? add_part(rec) : NULL;
+    if (!part) {
+        free(rec);
+        return vkm_fail_memory(&ctx->log);
+    }
+    part->commands = commands;
+    rec->into = rec->dry = rec->open = true;
+    rec->before = before.stages ? before : (struct vkm_scope){VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT};
+    rec->after = after.stages ? after : (struct vkm_scope){VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+                                                           VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
+    *out = rec;
+    return VKMOE_OK;
+}
+
+enum vkmoe_status vkm_rec_again(struct vkm_rec *rec)
+{
+    if (rec->status)
+        return rec->status;
+    rec->dry = false;
+    rec->bound = VK_NULL_HANDLE;
+    rec->dispatches = rec->barriers = rec->parts[0].count = 0;
+    vkm_hazards_forget(&rec->hazards);
+    barrier(rec, rec->before.stages | work_stages, rec->before.access | work_writes, use_stages, uses); /* and of our own */
     return VKMOE_OK;
 }
 
@@ -245,7 +301,7 @@ static struct part *begin_command(struct vkm_rec *rec, const char *label, const 
         work += writes[i].bytes / 4;
 
     struct part *part = &rec->parts[rec->part_count - 1];
-    if (part->count && (part->count == MAX_COMMANDS || work > limit || rec->work > limit - work)) {
+    if (!rec->into && part->count && (part->count == MAX_COMMANDS || work > limit || rec->work > limit - work)) {
         if ((rec->status = end_part(rec)) || (rec->status = begin_part(rec)))
             return NULL;
         part = &rec->parts[rec->part_count - 1];
@@ -261,13 +317,13 @@ static struct part *begin_command(struct vkm_rec *rec, const char *label, const 
         rec->status = vkm_fail_memory(&ctx->log);
         return NULL;
     }
-    if (ctx->debug_names) {
+    if (ctx->debug_names && !rec->dry) {
         char text[128];
         snprintf(text, sizeof text, "%s%s%s", rec->prefix, *rec->prefix ? "/" : "", label);
         const VkDebugUtilsLabelEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = text};
         ctx->vk.CmdBeginDebugUtilsLabelEXT(part->commands, &info);
     }
-    if (ctx->profiler)
+    if (profiled(rec))
         part->sites[part->count] = vkm_profiler_site(ctx->profiler, rec->name, rec->prefix, label, flops);
     return part;
 }
@@ -275,9 +331,9 @@ static struct part *begin_command(struct vkm_rec *rec, const char *label, const 
 static void end_command(struct vkm_rec *rec, struct part *part)
 {
     part->count++;
-    if (rec->ctx->debug_names)
+    if (rec->ctx->debug_names && !rec->dry)
         rec->ctx->vk.CmdEndDebugUtilsLabelEXT(part->commands);
-    if (rec->ctx->profiler)
+    if (profiled(rec))
         timestamp(rec, part);
 }
 
@@ -324,15 +380,17 @@ void vkm_rec_dispatch(struct vkm_rec *rec, const struct vkm_dispatch *d)
     struct part *part = begin_command(rec, d->label, reads, read_count, d->write, write_count, d->flops);
     if (!part)
         return;
-    if (rec->bound != pipeline.handle)
-        vk->CmdBindPipeline(part->commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle);
-    rec->bound = pipeline.handle;
-    if (d->args_bytes)
-        vk->CmdPushConstants(part->commands, pipeline.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, d->args_bytes, d->args);
-    if (d->indirect.handle)
-        vk->CmdDispatchIndirect(part->commands, d->indirect.handle, d->indirect.offset);
-    else
-        vk->CmdDispatch(part->commands, d->groups.x, d->groups.y, d->groups.z);
+    if (!rec->dry) {
+        if (rec->bound != pipeline.handle)
+            vk->CmdBindPipeline(part->commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle);
+        rec->bound = pipeline.handle;
+        if (d->args_bytes)
+            vk->CmdPushConstants(part->commands, pipeline.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, d->args_bytes, d->args);
+        if (d->indirect.handle)
+            vk->CmdDispatchIndirect(part->commands, d->indirect.handle, d->indirect.offset);
+        else
+            vk->CmdDispatch(part->commands, d->groups.x, d->groups.y, d->groups.z);
+    }
     rec->dispatches++;
     end_command(rec, part);
 }
@@ -349,7 +407,8 @@ void vkm_rec_fill(struct vkm_rec *rec, struct vkm_buf dst, uint32_t value)
     struct part *part = begin_command(rec, "fill", NULL, 0, &dst, 1, 0);
     if (!part)
         return;
-    rec->ctx->vk.CmdFillBuffer(part->commands, dst.handle, dst.offset, dst.bytes, value);
+    if (!rec->dry)
+        rec->ctx->vk.CmdFillBuffer(part->commands, dst.handle, dst.offset, dst.bytes, value);
     end_command(rec, part);
 }
 
@@ -367,7 +426,8 @@ void vkm_rec_copy(struct vkm_rec *rec, struct vkm_buf dst, struct vkm_buf src)
     struct part *part = begin_command(rec, "copy", &src, 1, &written, 1, 0);
     if (!part)
         return;
-    rec->ctx->vk.CmdCopyBuffer(part->commands, src.handle, dst.handle, 1, &region);
+    if (!rec->dry)
+        rec->ctx->vk.CmdCopyBuffer(part->commands, src.handle, dst.handle, 1, &region);
     end_command(rec, part);
 }
 
@@ -375,6 +435,11 @@ enum vkmoe_status vkm_rec_end(struct vkm_rec *rec)
 {
     if (!rec->open)
         return rec->status;
+    if (rec->into) {
+        barrier(rec, work_stages, work_writes, rec->after.stages, rec->after.access);
+        rec->open = false;
+        return rec->status;
+    }
     barrier(rec, work_stages, work_writes, VK_PIPELINE_STAGE_2_HOST_BIT, VK_ACCESS_2_HOST_READ_BIT);
     enum vkmoe_status status = end_part(rec);
     if (!rec->status)

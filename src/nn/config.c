@@ -168,7 +168,7 @@ static void check_batch(struct check *c, const struct vkmoe_model_config *m, uin
     tensor(c, "batch, seq and experts", tokens, 1, m->experts);
 }
 
-static void check_balance(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_balance *b)
+static void check_balance(struct check *c, enum vkmoe_gate gate, const struct vkmoe_balance *b)
 {
     const char *coefficient = "a finite number, 0 or greater";
     real(c, "simbal", b->simbal, b->simbal >= 0, coefficient);
@@ -176,7 +176,7 @@ static void check_balance(struct check *c, const struct vkmoe_model_config *m, c
     real(c, "lossfree", b->lossfree, b->lossfree >= 0, coefficient);
     real(c, "router_z", b->router_z, b->router_z >= 0, coefficient);
     choice(c, "lbl_scope", (int)b->lbl_scope, VKMOE_LBL_GLOBAL_BATCH + 1, "sequence, micro-batch or global");
-    if (c->status == VKMOE_OK && b->router_z > 0 && m->gate != VKMOE_GATE_SOFTMAX)
+    if (c->status == VKMOE_OK && b->router_z > 0 && gate != VKMOE_GATE_SOFTMAX)
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
                              "router z-loss needs a softmax gate; leave router_z at 0 with a sigmoid one");
 }
@@ -195,7 +195,7 @@ static void check_train(struct check *c, const struct vkmoe_model_config *m, con
     real(c, "weight_decay", t->weight_decay, t->weight_decay >= 0, coefficient);
     real(c, "clip", t->clip, t->clip >= 0, coefficient);
     real(c, "z_loss", t->z_loss, t->z_loss >= 0, coefficient);
-    check_balance(c, m, &t->balance);
+    check_balance(c, m->gate, &t->balance);
     choice(c, "router_init", (int)t->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
            "orthogonal, normal, unit or orthogonal-small");
     choice(c, "precision", (int)t->precision, VKMOE_BF16 + 1, "f32, f16 or bf16");
@@ -221,5 +221,57 @@ enum vkmoe_status vkm_config_check_batch(const struct vkmoe_log *log, const stru
 {
     struct check c = {.log = log};
     check_batch(&c, model, batch);
+    return c.status;
+}
+
+static void check_stack(struct check *c, const struct vkmoe_stack_config *s)
+{
+    const char *coefficient = "a finite number, 0 or greater", *beta = "at least 0 and below 1";
+    const uint64_t rows = s->rows > s->batch ? s->rows : s->batch;
+    whole(c, "d_in", s->d_in, 0, VKM_MAX_D_MODEL);
+    whole(c, "d_out", s->d_out, 0, VKM_MAX_VOCAB);
+    whole(c, "d_model", s->d_model, 1, VKM_MAX_D_MODEL);
+    whole(c, "layers", s->layers, 1, VKM_MAX_LAYERS);
+    whole(c, "experts", s->experts, 1, MAX_EXPERTS);
+    whole(c, "top_k", s->top_k, 1, s->experts);
+    whole(c, "d_expert", s->d_expert, 4, VKM_MAX_D_EXPERT);
+    whole(c, "d_shared", s->d_shared, 0, VKM_MAX_D_EXPERT);
+    whole(c, "batch", s->batch, 1, VKM_MAX_ROWS);
+    whole(c, "rows", s->rows, 1, VKM_MAX_ROWS);
+    if (c->status == VKMOE_OK && (s->d_expert % 4 || s->d_shared % 4))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%u) must be a multiple of 4", s->d_expert % 4 ? "d_expert" : "d_shared",
+                             s->d_expert % 4 ? s->d_expert : s->d_shared);
+    choice(c, "gate", (int)s->gate, VKMOE_GATE_SIGMOID + 1, "softmax or sigmoid");
+    choice(c, "precision", (int)s->precision, VKMOE_BF16 + 1, "f32, f16 or bf16");
+    choice(c, "router_init", (int)s->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1, "orthogonal, normal, unit or orthogonal-small");
+    choice(c, "loss", (int)s->loss, VKMOE_STACK_CROSS_ENTROPY + 1, "mean squared error or cross-entropy");
+    if (c->status == VKMOE_OK && s->loss == VKMOE_STACK_CROSS_ENTROPY && !s->d_out)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "cross-entropy needs d_out, the number of classes");
+    real(c, "norm_eps", s->norm_eps, s->norm_eps > 0 && s->norm_eps < 1, "between 0 and 1, both excluded");
+    real(c, "lr", s->lr, s->lr > 0, "a finite number greater than 0");
+    real(c, "beta1", s->beta1, s->beta1 >= 0 && s->beta1 < 1, beta);
+    real(c, "beta2", s->beta2, s->beta2 >= 0 && s->beta2 < 1, beta);
+    real(c, "eps", s->eps, s->eps >= 0, coefficient);
+    real(c, "weight_decay", s->weight_decay, s->weight_decay >= 0, coefficient);
+    real(c, "clip", s->clip, s->clip >= 0, coefficient);
+    check_balance(c, s->gate, &s->balance);
+    if (c->status == VKMOE_OK && s->balance.lbl_scope == VKMOE_LBL_GLOBAL_BATCH)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "a stack's step is one batch: lbl_scope must be sequence or micro-batch");
+    tensor(c, "d_in and d_model", 1, s->d_in, s->d_model);
+    tensor(c, "d_out and d_model", 1, s->d_out, s->d_model);
+    tensor(c, "experts, d_expert and d_model", s->experts, (uint64_t)2 * s->d_expert, s->d_model);
+    tensor(c, "d_shared and d_model", 2, s->d_shared, s->d_model);
+    tensor(c, "batch or rows, top_k and d_expert", rows, (uint64_t)2 * s->top_k, s->d_expert);
+    tensor(c, "batch or rows and d_shared", rows, 2, s->d_shared);
+    tensor(c, "batch or rows, top_k and d_model", rows, s->top_k, s->d_model);
+    tensor(c, "batch or rows and experts", rows, 1, s->experts);
+    tensor(c, "batch or rows and d_in", rows, 1, s->d_in);
+    tensor(c, "batch or rows and d_out", rows, 1, s->d_out);
+}
+
+enum vkmoe_status vkm_config_check_stack(const struct vkmoe_log *log, const struct vkmoe_stack_config *config)
+{
+    struct check c = {.log = log};
+    check_stack(&c, config);
     return c.status;
 }

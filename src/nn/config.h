@@ -2,6 +2,8 @@
 #ifndef VKM_NN_CONFIG_H
 #define VKM_NN_CONFIG_H
 
+#include <vkmoe/stack.h>
+
 #include "base/log.h"
 
 /* Limits of single fields; vkm_config_check also bounds the tensors made from them. */
@@ -15,6 +17,7 @@ enum {
     VKM_MAX_VOCAB = 1 << 20,
     VKM_MAX_BATCH = 1 << 16,
     VKM_MAX_STEPS = 1 << 30,
+    VKM_MAX_ROWS = 1 << 24,         /* of a stack */
 };
 
 /* Checks model, and train unless it is NULL (fields that mean a default may be 0). What passes has only tensors of
@@ -26,6 +29,9 @@ enum vkmoe_status vkm_config_check(const struct vkmoe_log *log, const struct vkm
 /* Whether micro-batches of `batch` sequences of a model that has been checked have only such tensors too. ERROR_ARGUMENT. */
 enum vkmoe_status vkm_config_check_batch(const struct vkmoe_log *log, const struct vkmoe_model_config *model,
                                          uint32_t batch);
+
+/* A stack's configuration (stack.h), with its defaults in the place of zeros. ERROR_ARGUMENT as above. */
+enum vkmoe_status vkm_config_check_stack(const struct vkmoe_log *log, const struct vkmoe_stack_config *config);
 
 /* train with its defaults in the place of zeros: accum, beta1, beta2, eps and log_every. */
 struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train);

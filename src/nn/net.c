@@ -46,10 +46,12 @@ static void reserve_computed(struct vkm_net *net, struct vkm_layer *l)
     const struct vkmoe_model_config *c = &net->config;
     struct vkm_arena *arena = net->activation_arena;
     uint64_t T = net->T;
-    vkm_arena_reserve(arena, "x_mid", floats(T * c->d_model), &l->x_mid);
-    vkm_arena_reserve(arena, "qkv", floats(3 * T * c->d_model), &l->attention.qkv);
-    vkm_arena_reserve(arena, "attention.o", floats(T * c->d_model), &l->attention.o);
-    vkm_arena_reserve(arena, "attention.lse", floats(T * c->heads), &l->attention.lse);
+    if (!net->stack) {
+        vkm_arena_reserve(arena, "x_mid", floats(T * c->d_model), &l->x_mid);
+        vkm_arena_reserve(arena, "qkv", floats(3 * T * c->d_model), &l->attention.qkv);
+        vkm_arena_reserve(arena, "attention.o", floats(T * c->d_model), &l->attention.o);
+        vkm_arena_reserve(arena, "attention.lse", floats(T * c->heads), &l->attention.lse);
+    }
     vkm_arena_reserve(arena, "moe.h13", vkm_net_bytes(net, 2ull * net->expert_rows * c->d_expert), &l->h13);
     if (c->d_shared)
         vkm_arena_reserve(arena, "shared.h13", vkm_net_bytes(net, 2 * T * c->d_shared), &l->shared13);
@@ -68,16 +70,22 @@ static void reserve_scratch(struct vkm_net *net)
     const struct vkmoe_model_config *c = &net->config;
     struct vkm_arena *arena = net->activation_arena;
     struct vkm_scratch *s = &net->scratch;
-    uint64_t T = net->T, R = net->expert_rows, D = c->d_model, width = D / c->heads;
-    vkm_arena_reserve(arena, "rope.cos", floats(c->seq * (width / 2)), &net->cos);
-    vkm_arena_reserve(arena, "rope.sin", floats(c->seq * (width / 2)), &net->sin);
+    uint64_t T = net->T, R = net->expert_rows, D = c->d_model;
+    if (net->stack) {
+        if (net->ends.in)
+            vkm_arena_reserve(arena, "in", floats(T * net->ends.in), &net->in);
+    } else {
+        vkm_arena_reserve(arena, "rope.cos", floats(c->seq * (D / c->heads / 2)), &net->cos);
+        vkm_arena_reserve(arena, "rope.sin", floats(c->seq * (D / c->heads / 2)), &net->sin);
+    }
     vkm_arena_reserve(arena, "loss scale", sizeof(struct loss_scale), &net->loss_scale);
     vkm_arena_reserve(arena, "h", floats(T * D), &s->h);
     if (net->type != TYPE_F32)
         vkm_arena_reserve(arena, "h in 16 bits", vkm_net_bytes(net, T * D), &s->h16);
     vkm_arena_reserve(arena, "moe.act", vkm_net_bytes(net, larger(R * c->d_expert, T * c->d_shared)), &s->act);
     vkm_arena_reserve(arena, "moe.rows", vkm_net_bytes(net, R * D), &s->rows);
-    vkm_arena_reserve(arena, "logits", floats((uint64_t)net->logit_rows * c->vocab), &s->logits);
+    if (net->ends.out)
+        vkm_arena_reserve(arena, "logits", floats((uint64_t)net->logit_rows * net->ends.out), &s->logits);
     vkm_arena_reserve(arena, "loss", floats(T), &s->loss);
     vkm_arena_reserve(arena, "z_loss", floats(T), &s->z_loss);
     vkm_arena_reserve(arena, "balance", balance_scratch(net), &s->balance);
@@ -85,16 +93,19 @@ static void reserve_scratch(struct vkm_net *net)
         return;
     vkm_arena_reserve(arena, "dx", floats(T * D), &s->dx);
     vkm_arena_reserve(arena, "dh", floats(T * D), &s->dh);
-    vkm_arena_reserve(arena, "dqkv", floats(3 * T * D), &s->dqkv);
-    vkm_arena_reserve(arena, "attention.delta", floats(T * c->heads), &s->delta);
+    if (!net->stack) {
+        vkm_arena_reserve(arena, "dqkv", floats(3 * T * D), &s->dqkv);
+        vkm_arena_reserve(arena, "attention.delta", floats(T * c->heads), &s->delta);
+    }
     vkm_arena_reserve(arena, "gate.dz", floats(T * c->experts), &s->dz);
     vkm_arena_reserve(arena, "gate.dgate", floats(T * c->top_k * vkm_gemm_parts(net->ctx, &net->layers[0].routing)), &s->dgate);
     vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
 }
 
-/* The plan; parameters are `of`'s where that is given. */
-static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
-                              enum vkm_net_use use, uint32_t type, const struct vkm_net *of, struct vkm_net **out)
+/* The plan; a stack's with ends; parameters are `of`'s where that is given. */
+static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, const struct vkm_ends *ends,
+                              uint32_t batch, enum vkm_net_use use, uint32_t type, const struct vkm_net *of,
+                              struct vkm_net **out)
 {
     const bool trainable = use != VKM_NET_FORWARD;
     enum vkmoe_status status;
@@ -104,14 +115,21 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         return vkm_fail_memory(&ctx->log);
     net->ctx = ctx;
     net->config = *config;
+    net->stack = ends != NULL;
+    net->ends = ends ? *ends : (struct vkm_ends){.out = config->vocab};
+    if (ends) { /* all rows are one sequence */
+        net->config.heads = net->config.vocab = 0;
+        net->config.seq = batch;
+        batch = 1;
+    }
     net->B = batch;
-    net->T = batch * config->seq;
+    net->T = batch * net->config.seq;
     net->expert_rows = (uint32_t)larger((uint64_t)net->T * config->top_k, (type == TYPE_F32 ? 1ull : 2ull) * config->experts);
     net->trainable = trainable;
     net->recompute = use == VKM_NET_TRAIN_RECOMPUTE;
     net->type = type;
-    uint64_t rows = LOGIT_CHUNK / floats(config->vocab);
-    net->logit_rows = rows < config->seq ? config->seq : rows < net->T ? (uint32_t)rows : net->T;
+    uint64_t rows = net->ends.out ? LOGIT_CHUNK / floats(net->ends.out) : 0;
+    net->logit_rows = rows < net->config.seq ? net->config.seq : rows < net->T ? (uint32_t)rows : net->T;
     net->layers = calloc(config->layers, sizeof *net->layers);
     if (!net->layers) {
         status = vkm_fail_memory(&ctx->log);
@@ -125,7 +143,7 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         net->params = of->params;
         net->shares_params = true;
     } else {
-        if ((status = vkm_params_create(&ctx->log, config, &net->params)) ||
+        if ((status = vkm_params_create(&ctx->log, &net->config, ends, &net->params)) ||
             (status = vkm_arena_create(ctx, "parameters", VKM_MEMORY_DEVICE, &net->param_arena)))
             goto fail;
         vkm_params_reserve(&net->params, net->param_arena, ctx->caps.max_block, trainable, type);
@@ -149,12 +167,19 @@ fail:
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
                                  enum vkm_net_use use, uint32_t type, struct vkm_net **out)
 {
-    return plan(ctx, config, batch, use, type, NULL, out);
+    return plan(ctx, config, NULL, batch, use, type, NULL, out);
+}
+
+enum vkmoe_status vkm_net_create_stack(struct vkmoe_context *ctx, const struct vkmoe_model_config *config,
+                                       const struct vkm_ends *ends, uint32_t rows, enum vkm_net_use use, uint32_t type,
+                                       struct vkm_net **out)
+{
+    return plan(ctx, config, ends, rows, use, type, NULL, out);
 }
 
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out)
 {
-    return plan(of->ctx, &of->config, batch, VKM_NET_FORWARD, of->type, of, out);
+    return plan(of->ctx, &of->config, of->stack ? &of->ends : NULL, batch, VKM_NET_FORWARD, of->type, of, out);
 }
 
 void vkm_net_destroy(struct vkm_net *net)
@@ -230,14 +255,17 @@ enum vkmoe_status vkm_net_commit(struct vkm_net *net)
             net->layers[i] = net->layers[0];
         else if (net->recompute && i > 0)
             share_computed(&net->layers[i], &net->layers[0]);
-        bind_attention(net, &net->layers[i].attention);
+        if (net->stack)
+            net->layers[i].x_mid = net->layers[i].x;
+        else
+            bind_attention(net, &net->layers[i].attention);
         net->layers[i].routing.idx = net->layers[i].gate.idx;
         net->layers[i].gate.bias = vkm_net_param(net, VKM_PARAM_ROUTER_BIAS, i)->weight;
     }
     const struct loss_scale one = {.scale = 1};
     if ((status = vkm_buf_upload(net->ctx, net->loss_scale, &one, sizeof one)))
         return status;
-    return upload_angles(net);
+    return net->stack ? VKMOE_OK : upload_angles(net);
 }
 
 void vkm_net_norm(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf x, const struct vkm_param *norm)
@@ -252,15 +280,14 @@ static struct vkm_buf block_output(const struct vkm_net *net, uint32_t layer)
     return layer + 1 < net->config.layers ? net->layers[layer + 1].x : net->x_out;
 }
 
-void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens,
-                     const struct vkm_observer *observer)
+void vkm_net_blocks(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf expert_tokens,
+                    const struct vkm_observer *observer)
 {
     uint64_t row = net->config.experts * sizeof(uint32_t);
-    struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->weight;
-    vkm_op_embed(rec, embed, tok, net->layers[0].x, net->T, net->config.d_model);
     for (uint32_t layer = 0; layer < net->config.layers; layer++) {
         vkm_rec_push(rec, "layer %u", layer);
-        vkm_attention_forward(rec, net, layer);
+        if (!net->stack)
+            vkm_attention_forward(rec, net, layer);
         vkm_moe_forward(rec, net, layer, block_output(net, layer),
                         expert_tokens.bytes ? vkm_buf_slice(expert_tokens, layer * row, row) : expert_tokens);
         if (observer)
@@ -269,9 +296,8 @@ void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_
     }
 }
 
-void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, const struct vkm_loss *loss)
+void vkm_net_blocks_backward(struct vkm_rec *rec, const struct vkm_net *net, const struct vkm_loss *loss)
 {
-    struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->grad;
     for (uint32_t layer = net->config.layers; layer-- > 0;) {
         vkm_rec_push(rec, "layer %u", layer);
         if (net->recompute && layer + 1 < net->config.layers) { /* the last one's is still there */
@@ -279,8 +305,23 @@ void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm
             vkm_moe_recompute(rec, net, layer);
         }
         vkm_moe_backward(rec, net, layer, loss);
-        vkm_attention_backward(rec, net, layer);
+        if (!net->stack)
+            vkm_attention_backward(rec, net, layer);
         vkm_rec_pop(rec);
     }
+}
+
+void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens,
+                     const struct vkm_observer *observer)
+{
+    struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->weight;
+    vkm_op_embed(rec, embed, tok, net->layers[0].x, net->T, net->config.d_model);
+    vkm_net_blocks(rec, net, expert_tokens, observer);
+}
+
+void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, const struct vkm_loss *loss)
+{
+    struct vkm_buf embed = vkm_params_get(&net->params, VKM_PARAM_EMBED, VKM_NO_LAYER)->grad;
+    vkm_net_blocks_backward(rec, net, loss);
     vkm_op_embed_bwd(rec, embed, tok, net->scratch.dx, net->T, net->config.d_model, net->config.vocab);
 }

@@ -43,6 +43,8 @@ struct vkm_scratch {
 struct vkm_net {
     struct vkmoe_context *ctx;
     struct vkmoe_model_config config;
+    bool stack;                     /* no language model: without attention, embedding and tokens, with these */
+    struct vkm_ends ends;
     uint32_t B, T;                  /* sequences and tokens of a micro-batch */
     bool trainable;
     bool recompute;                 /* the backward computes again what a block does not keep */
@@ -52,6 +54,7 @@ struct vkm_net {
     struct vkm_params params;
     bool shares_params;             /* they are another network's */
     struct vkm_layer *layers;       /* [config.layers] */
+    struct vkm_buf in;              /* [T,in] of a stack with W_in; its gradient in the backward */
     struct vkm_buf x_out;           /* [T,D] after the last block */
     struct vkm_buf cos, sin;        /* [S, width / 2] rotation angles */
     struct vkm_buf loss_scale;      /* struct loss_scale of all gradients; 1 at first */
@@ -72,6 +75,11 @@ enum vkm_net_use {
  * allocated on the device. The configuration has been checked. */
 enum vkmoe_status vkm_net_create(struct vkmoe_context *ctx, const struct vkmoe_model_config *config, uint32_t batch,
                                  enum vkm_net_use use, uint32_t type, struct vkm_net **out);
+/* Likewise a stack of experts without attention for rows of numbers, `rows` of them at once; heads, seq and vocab of the
+ * configuration are not read. use is VKM_NET_FORWARD or VKM_NET_TRAIN. */
+enum vkmoe_status vkm_net_create_stack(struct vkmoe_context *ctx, const struct vkmoe_model_config *config,
+                                       const struct vkm_ends *ends, uint32_t rows, enum vkm_net_use use, uint32_t type,
+                                       struct vkm_net **out);
 /* Plans a network that runs on another's parameters with batches of its own; not trainable. `of` has been committed and
  * outlives it. */
 enum vkmoe_status vkm_net_create_shared(const struct vkm_net *of, uint32_t batch, struct vkm_net **out);
@@ -100,12 +108,31 @@ struct vkm_observer {
  * be NULL */
 void vkm_net_forward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, struct vkm_buf expert_tokens,
                      const struct vkm_observer *observer);
+/* Its blocks alone: from layers[0].x, and from scratch.dx to the gradient of layers[0].x there. */
+void vkm_net_blocks(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf expert_tokens,
+                    const struct vkm_observer *observer);
+void vkm_net_blocks_backward(struct vkm_rec *rec, const struct vkm_net *net, const struct vkm_loss *loss);
+
 /* From x_out and target [T]: loss_sum += loss.scale (or 1) * sum of cross-entropies, z_sum likewise; lbl_sum += LBL of all
  * layers, router_z_sum += sum over layers and tokens of lse^2.
  * With scale > 0 also the gradients of head, final_norm and x_out (in scratch.dx). */
 void vkm_net_loss(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf target, const struct vkm_loss *loss);
 /* From scratch.dx: adds to all other gradients. After vkm_net_loss with scale > 0. */
 void vkm_net_backward(struct vkm_rec *rec, const struct vkm_net *net, struct vkm_buf tok, const struct vkm_loss *loss);
+/* The balance losses that act on gates, of all layers, into their sums; the backward needs what it leaves. */
+void vkm_net_gate_losses(struct vkm_rec *rec, const struct vkm_net *net, const struct vkm_loss *loss);
+
+/* ---- a stack's ends: head.c ---- */
+
+/* layers[0].x from net->in, where there is a W_in */
+void vkm_net_input_map(struct vkm_rec *rec, const struct vkm_net *net);
+/* Its gradient, and with `wanted` net->in becomes its own gradient, from scratch.dx */
+void vkm_net_input_map_backward(struct vkm_rec *rec, const struct vkm_net *net, bool wanted);
+/* [T,out] from x_out, or x_out itself; then from the output's gradient, which stands in vkm_net_output_grad, to scratch.dx */
+struct vkm_buf vkm_net_output(struct vkm_rec *rec, const struct vkm_net *net);
+struct vkm_buf vkm_net_output_grad(const struct vkm_net *net);
+void vkm_net_output_backward(struct vkm_rec *rec, const struct vkm_net *net);
+
 /* Logits of all tokens of x_out's first sequence: logits [S,V]; needs logit_rows >= S. */
 void vkm_net_logits(struct vkm_rec *rec, const struct vkm_net *net);
 

@@ -19,8 +19,9 @@ struct shape {
     bool decay;
 };
 
-static void shapes(const struct vkmoe_model_config *c, struct shape out[VKM_PARAM_KINDS])
+static void shapes(const struct vkmoe_model_config *c, const struct vkm_ends *ends, struct shape out[VKM_PARAM_KINDS])
 {
+    uint64_t A = c->heads ? c->d_model : 0, I = ends ? ends->in : 0, O = ends ? ends->out : c->vocab;
     uint64_t D = c->d_model, E = c->experts, F = c->d_expert, V = c->vocab, B = c->router_bias ? E : 0, G = c->d_shared;
 #define SHAPE(id, name, d0, d1, d2, init, decay) {VKM_PARAM_##id, name, {d0, d1, d2}, VKM_INIT_##init, decay},
     const struct shape table[VKM_PARAM_KINDS] = {VKM_LAYER_PARAMS(SHAPE) VKM_MODEL_PARAMS(SHAPE)};
@@ -36,7 +37,7 @@ static void describe(struct vkm_param *p, const struct shape *shape, int32_t lay
     p->init = shape->init;
     p->decay = shape->decay;
     p->count = shape->dims[0] ? 1 : 0;
-    for (; p->rank < 3 && shape->dims[p->rank]; p->rank++) {
+    for (; p->count && p->rank < 3 && shape->dims[p->rank]; p->rank++) {
         p->dims[p->rank] = shape->dims[p->rank];
         p->count *= shape->dims[p->rank];
     }
@@ -47,7 +48,7 @@ static void describe(struct vkm_param *p, const struct shape *shape, int32_t lay
 }
 
 enum vkmoe_status vkm_params_create(const struct vkmoe_log *log, const struct vkmoe_model_config *config,
-                                    struct vkm_params *out)
+                                    const struct vkm_ends *ends, struct vkm_params *out)
 {
     struct shape table[VKM_PARAM_KINDS];
     *out = (struct vkm_params){.count = config->layers * VKM_LAYER_PARAM_KINDS + VKM_PARAM_KINDS - VKM_LAYER_PARAM_KINDS};
@@ -57,13 +58,19 @@ enum vkmoe_status vkm_params_create(const struct vkmoe_log *log, const struct vk
         vkm_params_destroy(out);
         return vkm_fail_memory(log);
     }
-    shapes(config, table);
+    shapes(config, ends, table);
     struct vkm_param *p = out->list;
     for (uint32_t layer = 0; layer < config->layers; layer++)
         for (int id = 0; id < VKM_LAYER_PARAM_KINDS; id++)
             describe(p++, &table[id], (int32_t)layer);
     for (int id = VKM_LAYER_PARAM_KINDS; id < VKM_PARAM_KINDS; id++)
         describe(p++, &table[id], VKM_NO_LAYER);
+    const double writers = config->heads ? 2.0 * config->layers : config->layers;
+    for (p = out->list; p < out->list + out->count; p++) {
+        p->std = ends && p->rank ? 1 / sqrt((double)p->dims[p->rank - 1]) : 0.02;
+        if (p->init == VKM_INIT_NORMAL_RESIDUAL)
+            p->std /= sqrt(writers);
+    }
     return VKMOE_OK;
 }
 
@@ -252,8 +259,7 @@ static bool init_router(float *w, uint64_t E, uint64_t D, enum vkmoe_router_init
     return true;
 }
 
-bool vkm_param_draw(const struct vkm_param *p, const struct vkmoe_model_config *config, enum vkmoe_router_init router,
-                    uint64_t seed, uint32_t index, float *w)
+bool vkm_param_draw(const struct vkm_param *p, enum vkmoe_router_init router, uint64_t seed, uint32_t index, float *w)
 {
     uint32_t stream = VKM_STREAM_INIT + index;
     switch (p->init) {
@@ -262,10 +268,8 @@ bool vkm_param_draw(const struct vkm_param *p, const struct vkmoe_model_config *
             w[i] = 1;
         break;
     case VKM_INIT_NORMAL:
-        init_normal(w, p->count, 0.02, seed, stream);
-        break;
     case VKM_INIT_NORMAL_RESIDUAL:
-        init_normal(w, p->count, 0.02 / sqrt(2.0 * config->layers), seed, stream);
+        init_normal(w, p->count, p->std, seed, stream);
         break;
     case VKM_INIT_ZEROS:
         memset(w, 0, p->count * sizeof *w);
@@ -310,8 +314,8 @@ enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_p
     return vkm_rec_run_once(rec);
 }
 
-enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
-                                  const struct vkmoe_model_config *config, enum vkmoe_router_init router, uint64_t seed)
+enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params, enum vkmoe_router_init router,
+                                  uint64_t seed)
 {
     enum vkmoe_status status = vkm_params_clear(ctx, params);
     for (uint32_t i = 0; i < params->count && !status; i++) {
@@ -319,7 +323,7 @@ enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *
         if (p->count == 0)
             continue;
         float *w = malloc(p->count * sizeof *w);
-        if (!w || !vkm_param_draw(p, config, router, seed, i, w))
+        if (!w || !vkm_param_draw(p, router, seed, i, w))
             status = vkm_fail_memory(&ctx->log);
         else
             status = vkm_buf_upload(ctx, p->weight, w, p->count * sizeof *w);

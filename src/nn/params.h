@@ -6,17 +6,22 @@
 
 enum vkm_init {
     VKM_INIT_ONES,
-    VKM_INIT_NORMAL,                /* standard deviation 0.02 */
-    VKM_INIT_NORMAL_RESIDUAL,       /* 0.02 / sqrt(2 L): what writes to the residual stream */
+    VKM_INIT_NORMAL,                /* of standard deviation vkm_param.std */
+    VKM_INIT_NORMAL_RESIDUAL,       /* likewise: what writes to the residual stream */
     VKM_INIT_ZEROS,
     VKM_INIT_ROUTER,                /* as enum vkmoe_router_init says */
 };
 
+/* The linear maps of a network that is no language model (include/vkmoe/stack.h): W_in [D,in], W_out [out,D]; 0: none. */
+struct vkm_ends {
+    uint32_t in, out;
+};
+
 /*       id         name         dims (the first 0: absent)  init       decay */
 #define VKM_LAYER_PARAMS(P) \
-    P(ATTN_NORM, "attn_norm",    D, 0, 0,              ONES,            false) \
-    P(QKV,       "qkv",          3 * D, D, 0,          NORMAL,          true)  /* rows: q, k, v */ \
-    P(ATTN_OUT,  "attn_out",     D, D, 0,              NORMAL_RESIDUAL, true) \
+    P(ATTN_NORM, "attn_norm",    A, 0, 0,              ONES,            false) /* A = D, or 0 without attention */ \
+    P(QKV,       "qkv",          3 * A, D, 0,          NORMAL,          true)  /* rows: q, k, v */ \
+    P(ATTN_OUT,  "attn_out",     A, D, 0,              NORMAL_RESIDUAL, true) \
     P(MOE_NORM,  "moe_norm",     D, 0, 0,              ONES,            false) \
     P(ROUTER,    "router",       E, D, 0,              ROUTER,          true) \
     P(ROUTER_BIAS, "router_bias", B, 0, 0,             ZEROS,           false) /* moved by loss-free balance alone */ \
@@ -26,8 +31,9 @@ enum vkm_init {
     P(SHARED2,   "shared2",      G ? D : 0, G, 0,      NORMAL_RESIDUAL, true)
 #define VKM_MODEL_PARAMS(P) \
     P(EMBED,     "embed",        V, D, 0,              NORMAL,          true) \
-    P(FINAL_NORM, "final_norm",  D, 0, 0,              ONES,            false) \
-    P(HEAD,      "head",         V, D, 0,              NORMAL,          true)
+    P(FINAL_NORM, "final_norm",  O ? D : 0, 0, 0,      ONES,            false) \
+    P(HEAD,      "head",         O, D, 0,              NORMAL,          true)  /* O = V, or of a stack's output */ \
+    P(INPUT,     "input",        I ? D : 0, I, 0,      NORMAL,          true)  /* of a stack */
 
 #define VKM_PARAM_ENUM(id, ...) VKM_PARAM_##id,
 enum vkm_param_id { VKM_LAYER_PARAMS(VKM_PARAM_ENUM) VKM_MODEL_PARAMS(VKM_PARAM_ENUM) VKM_PARAM_KINDS };
@@ -42,6 +48,8 @@ struct vkm_param {
     uint32_t rank;
     uint64_t count;                 /* elements, f32; 0: the model does not have it */
     enum vkm_init init;
+    double std;                     /* of NORMAL: 0.02; of a stack 1 / sqrt(fan in). NORMAL_RESIDUAL: that over the root of
+                                       how many write to the stream */
     bool decay;
     struct vkm_buf weight, grad, moment1, moment2; /* empty until vkm_params_reserve's arenas are committed */
     struct vkm_buf weight16;        /* the weight rounded to 16 bits, for matrix products; or absent */
@@ -63,9 +71,9 @@ struct vkm_params {
     uint32_t type;                  /* of weight16, which the parameters with decay have; TYPE_F32: none has */
 };
 
-/* Builds the table; no device memory yet. */
+/* Builds the table; no device memory yet. ends: of a stack (config's heads and vocab are 0), or NULL. */
 enum vkmoe_status vkm_params_create(const struct vkmoe_log *log, const struct vkmoe_model_config *config,
-                                    struct vkm_params *out);
+                                    const struct vkm_ends *ends, struct vkm_params *out);
 void vkm_params_destroy(struct vkm_params *params);
 
 /* The parameter `id` of `layer` (VKM_NO_LAYER for the model's own). Never NULL. */
@@ -89,11 +97,10 @@ enum vkmoe_status vkm_params_narrow(struct vkmoe_context *ctx, const struct vkm_
 enum vkmoe_status vkm_params_clear(struct vkmoe_context *ctx, const struct vkm_params *params);
 
 /* Initial values w [p->count] of parameter number `index` of the list: what vkm_params_init uploads. false: no memory. */
-bool vkm_param_draw(const struct vkm_param *p, const struct vkmoe_model_config *config, enum vkmoe_router_init router,
-                    uint64_t seed, uint32_t index, float *w);
+bool vkm_param_draw(const struct vkm_param *p, enum vkmoe_router_init router, uint64_t seed, uint32_t index, float *w);
 
 /* Clears them, then draws initial weights from the seed. */
-enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params,
-                                  const struct vkmoe_model_config *config, enum vkmoe_router_init router, uint64_t seed);
+enum vkmoe_status vkm_params_init(struct vkmoe_context *ctx, struct vkm_params *params, enum vkmoe_router_init router,
+                                  uint64_t seed);
 
 #endif

@@ -37,7 +37,7 @@ static enum vkmoe_status setup(struct vkm_net *net)
     struct vkmoe_context *ctx = net->ctx;
     enum vkmoe_status status;
     if ((status = vkm_net_commit(net)) ||
-        (status = vkm_params_init(ctx, &net->params, &net->config, VKMOE_ROUTER_ORTHOGONAL, 1)) ||
+        (status = vkm_params_init(ctx, &net->params, VKMOE_ROUTER_ORTHOGONAL, 1)) ||
         (status = vkm_params_narrow(ctx, &net->params)) || (status = fill(ctx, net->layers[0].x_mid, 1, 1)))
         return status;
     return fill(ctx, net->scratch.dx, 1e-3, 2);

@@ -46,3 +46,13 @@ void vkm_op_narrow(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf y, uint
     vkm_dispatch_narrow(&dispatch, VKM_KERNEL_NARROW, type);
     vkm_rec_dispatch(rec, &dispatch);
 }
+
+void vkm_op_adam_advance(struct vkm_rec *rec, struct vkm_buf state, struct vkm_buf control, struct vkm_buf stats, float lr,
+                         float beta1, float beta2)
+{
+    struct vkm_adam_advance_args args = {state.addr, control.addr, stats.addr, lr, beta1, beta2, (float)(1 - (double)beta1),
+                                         (float)(1 - (double)beta2)};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH("adam.advance", VKM_KERNEL_ADAM_ADVANCE, 1, args),
+        .groups = {1, 1, 1}, .read = {stats}, .write = {state, control}});
+}

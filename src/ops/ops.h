@@ -179,6 +179,26 @@ void vkm_op_routing_change(struct vkm_rec *rec, struct vkm_buf before, struct vk
  * an output of zeros (or so small that its squares are) has cosine 0 with every other; 0 where E = 1 */
 void vkm_op_pes(struct vkm_rec *rec, struct vkm_buf rows, struct vkm_buf pes, uint32_t T, uint32_t D, uint32_t E);
 
+/* ---- rows of numbers: stacks ------------------------------------------------------------------------------------- */
+
+/* Rows of an array of the host's, of which nothing else is known than what the fields say. */
+struct vkm_host_rows {
+    uint64_t addr;
+    uint32_t rows, width;
+    uint32_t stride;                /* elements from a row to the next */
+    uint32_t type;                  /* TYPE_F32 (or any 32-bit words), TYPE_F16, TYPE_BF16 */
+};
+/* packed [all,width] 32 bits from the host's rows; those past them become 0 */
+void vkm_op_host_read(struct vkm_rec *rec, const struct vkm_host_rows *host, struct vkm_buf packed, uint32_t all);
+/* and the first rows of packed into the host's */
+void vkm_op_host_write(struct vkm_rec *rec, struct vkm_buf packed, const struct vkm_host_rows *host);
+
+/* loss [T] = mean_o (y - target)^2 of y, target [T,O]; dy [T,O] = gradient of scale * sum of that, times loss_scale; dy may be y */
+void vkm_op_mse(struct vkm_rec *rec, struct vkm_buf y, struct vkm_buf target, struct vkm_buf dy, struct vkm_buf loss,
+                struct vkm_buf loss_scale, uint32_t T, uint32_t O, float scale);
+/* y [count] = loss_scale * x */
+void vkm_op_scale(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf y, struct vkm_buf loss_scale, uint64_t count);
+
 /* ---- optimizer -------------------------------------------------------------------------------------------------- */
 
 enum { VKM_NORM_PARTIALS = 256 }; /* partial sums of a range */
@@ -194,6 +214,9 @@ void vkm_op_grad_norm(struct vkm_rec *rec, struct vkm_buf partials, struct vkm_b
 void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struct vkm_buf m, struct vkm_buf v,
                   struct vkm_buf w16, uint32_t type, struct vkm_buf control, struct vkm_buf stats, uint64_t count,
                   float beta1, float beta2, float eps, float decay);
+/* One more step: state (struct adam_state), and control from it; stats as above. Before AdamW, after the norm. */
+void vkm_op_adam_advance(struct vkm_rec *rec, struct vkm_buf state, struct vkm_buf control, struct vkm_buf stats, float lr,
+                         float beta1, float beta2);
 /* y [count] = x [count] rounded to `type` */
 void vkm_op_narrow(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf y, uint32_t type, uint64_t count);
 

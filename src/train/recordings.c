@@ -3,10 +3,9 @@
 #include <stdlib.h>
 
 #include "nn/config.h"
+#include "nn/update.h"
 #include "train/trainer.h"
 
-/* The usual schedule of a dynamic loss scale (Micikevicius et al. 2018; PyTorch's GradScaler). */
-enum { LOSS_SCALE_GROWTH = 2000 };
 _Static_assert((int)VKMOE_F16 == TYPE_F16 && (int)VKMOE_BF16 == TYPE_BF16, "a precision is the type of 16-bit arrays");
 
 /* One field of the stats on the device. */
@@ -57,8 +56,7 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
         vkm_arena_reserve(t->readback, "report", report, &t->report[slot]);
     }
     vkm_arena_reserve(t->device, "stats", report, &t->stats);
-    vkm_arena_reserve(t->device, "norm partials",
-                      (uint64_t)t->net->params.range_count * VKM_NORM_PARTIALS * sizeof(float), &t->partials);
+    vkm_arena_reserve(t->device, "norm partials", vkm_update_partials(t->net), &t->partials);
     *out = t;
     return VKMOE_OK;
 
@@ -144,43 +142,14 @@ static void record_measure(struct vkmoe_trainer *t, struct vkm_rec *rec)
         vkm_measure_router(rec, t->net, layer, vkm_buf_slice(t->stats, vkm_trainer_routers_at() + layer * bytes, bytes));
 }
 
-/* The balance that acts on the weights: SimBal's gradient joins the others, the loss-free bias moves by itself. */
-static void record_simbal(struct vkmoe_trainer *t, struct vkm_rec *rec)
-{
-    for (uint32_t layer = 0; layer < t->model.layers; layer++) {
-        const struct vkm_param *router = vkm_net_param(t->net, VKM_PARAM_ROUTER, layer);
-        vkm_op_simbal(rec, router->weight, router->grad, STAT(t, simbal), t->net->loss_scale, t->net->scratch.balance,
-                      t->model.experts, t->model.d_model, t->train.balance.simbal);
-    }
-}
-
-static void record_lossfree(struct vkmoe_trainer *t, struct vkm_rec *rec)
-{
-    uint64_t row = t->model.experts * sizeof(uint32_t);
-    for (uint32_t layer = 0; layer < t->model.layers; layer++)
-        vkm_op_lossfree(rec, vkm_net_param(t->net, VKM_PARAM_ROUTER_BIAS, layer)->weight,
-                        vkm_buf_slice(expert_tokens(t), layer * row, row), t->stats, t->model.experts,
-                        t->train.balance.lossfree);
-}
-
 static void record_update(struct vkmoe_trainer *t, struct vkm_rec *rec, int slot)
 {
-    const struct vkm_params *params = &t->net->params;
-    uint64_t row = VKM_NORM_PARTIALS * sizeof(float);
-    if (t->train.balance.simbal > 0)
-        record_simbal(t, rec);
-    for (uint32_t i = 0; i < params->range_count; i++)
-        vkm_op_grad_square(rec, params->ranges[i].grad, vkm_buf_slice(t->partials, i * row, row),
-                           params->ranges[i].count);
-    vkm_op_grad_norm(rec, t->partials, t->stats, t->net->loss_scale, params->range_count * VKM_NORM_PARTIALS, t->train.clip,
-                     t->train.precision == VKMOE_F16 ? LOSS_SCALE_GROWTH : 0);
-    for (uint32_t i = 0; i < params->range_count; i++) {
-        const struct vkm_param_range *r = &params->ranges[i];
-        vkm_op_adamw(rec, r->weight, r->grad, r->moment1, r->moment2, r->weight16, t->net->type, t->control[slot], t->stats,
-                     r->count, t->train.beta1, t->train.beta2, t->train.eps, r->decay ? t->train.weight_decay : 0);
-    }
-    if (t->train.balance.lossfree > 0)
-        record_lossfree(t, rec);
+    const struct vkm_update update = {
+        .balance = t->train.balance, .clip = t->train.clip, .beta1 = t->train.beta1, .beta2 = t->train.beta2,
+        .eps = t->train.eps, .weight_decay = t->train.weight_decay, .control = t->control[slot], .stats = t->stats,
+        .partials = t->partials, .expert_tokens = expert_tokens(t)};
+    vkm_update_norm(rec, t->net, &update);
+    vkm_update_weights(rec, t->net, &update);
     vkm_rec_copy(rec, t->report[slot], t->stats);
     vkm_rec_fill(rec, t->stats, 0);
 }

@@ -115,7 +115,7 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
     if ((status = check_memory(log, t)) || (status = vkm_trainer_commit(t)))
         goto fail;
     if (!desc->resume_dir)
-        status = vkm_params_init(ctx, &t->net->params, &t->model, train.router_init, train.seed);
+        status = vkm_params_init(ctx, &t->net->params, train.router_init, train.seed);
     else if (!(status = vkm_params_clear(ctx, &t->net->params)))
         status = vkm_weights_load(t->net, desc->resume_dir, &state);
     if (status || (status = vkm_params_narrow(ctx, &t->net->params)) || (status = set_loss_scale(t, desc->resume_dir)))

@@ -2,9 +2,7 @@
 #ifndef VKM_TRAIN_TRAINER_JSON_H
 #define VKM_TRAIN_TRAINER_JSON_H
 
-#include "base/log.h"
-
-enum { VKM_DEVICE_TEXT = 512 };
+#include "train/fields.h"
 
 /* How far a run is, and on what. */
 struct vkm_run_state {

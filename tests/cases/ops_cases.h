@@ -28,6 +28,7 @@ extern const struct ops_case ops_cases_loss[];
 extern const struct ops_case ops_cases_optim[];
 extern const struct ops_case ops_cases_metrics[];
 extern const struct ops_case ops_cases_net[];
+extern const struct ops_case ops_cases_stack[];
 
 /* struct loss_scale: an input of kernels. A power of two, by which they multiply exactly. */
 struct ops_array ops_loss_scale(struct ops *o, float scale);

@@ -247,6 +247,13 @@ struct ref_model {
     size_t lbl_group;         /* 0: all T */
     bool lbl_full;
     const struct num *load;   /* [L,E] f of the load-balancing loss, for lbl_group 0; NULL: counted */
+
+    /* A stack (include/vkmoe/stack.h) is a model with H = 0: no attention, no tokens; V is its width out, 0: D, without norm
+     * and head. The loss is of three: mean squared error from `target`, <out, dout>, else cross-entropy. */
+    size_t I;                 /* width in; 0: D, without W_in */
+    const struct num *in;     /* [T,I] or [T,D] */
+    const struct num *target; /* [T,V] or [T,D], or NULL */
+    const struct num *dout;   /* likewise, or NULL */
 };
 
 /* A layer's, then the model's own. All parameters lie in one array: layer by layer in this order, then the last three.
@@ -265,6 +272,7 @@ enum ref_param {
     REF_EMBED,     /* [V,D] */
     REF_FINAL_NORM, /* [D] */
     REF_HEAD,      /* [V,D] */
+    REF_INPUT,     /* [D,I] or none */
     REF_PARAM_KINDS
 };
 
@@ -283,7 +291,8 @@ struct ref_model_out {
     struct num loss;          /* all together, with coefficients */
     /* Optional: the caller's arrays or NULL. */
     struct num *grad;         /* as params, of `loss`; added to */
-    struct num *logits;       /* [T,V] */
+    struct num *logits;       /* [T,V]; of a stack without head [T,D] */
+    struct num *din;          /* of a stack: as in, of `loss` */
     struct num *router_logits; /* [L,T,E] */
     uint32_t *idx;            /* [L,T,K]: the chosen experts */
 };

@@ -6,17 +6,19 @@
 const char *ref_param_name(enum ref_param id)
 {
     static const char *const names[REF_PARAM_KINDS] = {"attn_norm", "qkv", "attn_out", "moe_norm", "router",
-                                                       "router_bias", "w13", "w2", "shared13", "shared2", "embed", "final_norm", "head"};
+                                                       "router_bias", "w13", "w2", "shared13", "shared2", "embed", "final_norm", "head", "input"};
     return names[id];
 }
 
 size_t ref_param_count(const struct ref_model *m, enum ref_param id)
 {
     switch (id) {
+    case REF_ATTN_NORM:
+        return m->H ? m->D : 0;
     case REF_QKV:
-        return 3 * m->D * m->D;
+        return m->H ? 3 * m->D * m->D : 0;
     case REF_ATTN_OUT:
-        return m->D * m->D;
+        return m->H ? m->D * m->D : 0;
     case REF_ROUTER:
         return m->E * m->D;
     case REF_ROUTER_BIAS:
@@ -30,8 +32,13 @@ size_t ref_param_count(const struct ref_model *m, enum ref_param id)
     case REF_W2:
         return m->E * m->D * m->F;
     case REF_EMBED:
+        return m->H ? m->V * m->D : 0;
+    case REF_FINAL_NORM:
+        return m->V ? m->D : 0;
     case REF_HEAD:
         return m->V * m->D;
+    case REF_INPUT:
+        return m->D * m->I;
     default:
         return m->D;
     }
@@ -106,12 +113,15 @@ static void block_forward(struct run *r, size_t l, const uint32_t *idx, struct n
     const struct ref_moe moe = moe_of(r, l);
 
     memcpy(b->x, x, T * D * sizeof *x);
-    ref_rmsnorm(T, D, b->x, param(r, REF_ATTN_NORM, l), r->m->norm_eps, b->xn, NULL);
-    ref_gemm_nt(T, 3 * D, D, 1, b->xn, param(r, REF_QKV, l), false, b->qkv);
-    ref_rope(r->heads, r->cosines, r->sines, false, b->qkv);
-    ref_attention(r->heads, b->qkv, b->o, NULL);
-    ref_gemm_nt(T, D, D, 1, b->o, param(r, REF_ATTN_OUT, l), false, b->mid);
-    ref_add(T * D, b->mid, b->x, b->mid);
+    memcpy(b->mid, x, T * D * sizeof *x);
+    if (r->m->H) {
+        ref_rmsnorm(T, D, b->x, param(r, REF_ATTN_NORM, l), r->m->norm_eps, b->xn, NULL);
+        ref_gemm_nt(T, 3 * D, D, 1, b->xn, param(r, REF_QKV, l), false, b->qkv);
+        ref_rope(r->heads, r->cosines, r->sines, false, b->qkv);
+        ref_attention(r->heads, b->qkv, b->o, NULL);
+        ref_gemm_nt(T, D, D, 1, b->o, param(r, REF_ATTN_OUT, l), false, b->mid);
+        ref_add(T * D, b->mid, b->x, b->mid);
+    }
 
     ref_rmsnorm(T, D, b->mid, param(r, REF_MOE_NORM, l), r->m->norm_eps, b->mn, NULL);
     ref_moe_forward(&moe, &w, b->mn, idx, &b->moe, x);
@@ -137,14 +147,16 @@ static void block_backward(struct run *r, size_t l, const struct num *dp_extra, 
     ref_rmsnorm_backward(T, D, b->mid, param(r, REF_MOE_NORM, l), dn, r->m->norm_eps, d, grad(r, REF_MOE_NORM, l));
     ref_add(T * D, dx, d, dx);
 
-    ref_gemm_nn(T, D, D, 1, dx, param(r, REF_ATTN_OUT, l), false, d);
-    ref_gemm_tn(D, D, T, 1, dx, b->o, true, grad(r, REF_ATTN_OUT, l));
-    ref_attention_backward(r->heads, b->qkv, d, dqkv);
-    ref_rope(r->heads, r->cosines, r->sines, true, dqkv);
-    ref_gemm_nn(T, D, 3 * D, 1, dqkv, param(r, REF_QKV, l), false, dn);
-    ref_gemm_tn(3 * D, D, T, 1, dqkv, b->xn, true, grad(r, REF_QKV, l));
-    ref_rmsnorm_backward(T, D, b->x, param(r, REF_ATTN_NORM, l), dn, r->m->norm_eps, d, grad(r, REF_ATTN_NORM, l));
-    ref_add(T * D, dx, d, dx);
+    if (r->m->H) {
+        ref_gemm_nn(T, D, D, 1, dx, param(r, REF_ATTN_OUT, l), false, d);
+        ref_gemm_tn(D, D, T, 1, dx, b->o, true, grad(r, REF_ATTN_OUT, l));
+        ref_attention_backward(r->heads, b->qkv, d, dqkv);
+        ref_rope(r->heads, r->cosines, r->sines, true, dqkv);
+        ref_gemm_nn(T, D, 3 * D, 1, dqkv, param(r, REF_QKV, l), false, dn);
+        ref_gemm_tn(3 * D, D, T, 1, dqkv, b->xn, true, grad(r, REF_QKV, l));
+        ref_rmsnorm_backward(T, D, b->x, param(r, REF_ATTN_NORM, l), dn, r->m->norm_eps, d, grad(r, REF_ATTN_NORM, l));
+        ref_add(T * D, dx, d, dx);
+    }
     free(d);
     free(dn);
     free(dqkv);
@@ -183,6 +195,27 @@ static void balance(struct run *r, size_t l, struct ref_model_out *out, struct n
     out->router_z = num_add(out->router_z, num_sum_end(&squares));
 }
 
+/* A stack's loss on y [T,O] into *out, its gradient into dy: of the mean squared error (kernels get 1 / T rounded, and 2 / O),
+ * or the one that is given. */
+static void stack_loss(const struct run *r, const struct num *y, size_t O, struct ref_model_out *out, struct num *dy)
+{
+    const struct num two = num_exact(2), count = num_exact((double)O), mean = num_exact(1 / (double)r->T);
+    struct num_sum sum = {0};
+    for (size_t i = 0; i < r->T * O; i++) {
+        if (r->m->dout) {
+            dy[i] = r->m->dout[i];
+            num_sum_mul(&sum, y[i], dy[i]);
+            continue;
+        }
+        const struct num error = num_sub(y[i], r->m->target[i]);
+        num_sum_mul(&sum, error, error);
+        dy[i] = num_mul(num_mul(num_widen(mean, NUM_U * mean.v), num_div(two, count)), error);
+    }
+    out->cross_entropy = num_sum_end(&sum);
+    if (!r->m->dout)
+        out->cross_entropy = num_mul(num_div(out->cross_entropy, count), mean);
+}
+
 /* Mean losses into *out, their gradient into dlogits [T,V]. */
 static void losses(struct run *r, const struct num *logits, const uint32_t *targets, struct ref_model_out *out,
                    struct num *dlogits)
@@ -207,16 +240,28 @@ static void losses(struct run *r, const struct num *logits, const uint32_t *targ
 }
 
 static void backward(struct run *r, const uint32_t *tokens, const struct num *last, const struct num *normed,
-                     const struct num *dlogits, struct num *const *dp)
+                     const struct num *dlogits, struct num *const *dp, struct num *din)
 {
-    const size_t T = r->T, D = r->m->D, V = r->m->V, L = r->m->L;
+    const size_t T = r->T, D = r->m->D, V = r->m->V, L = r->m->L, I = r->m->I;
     struct num *dx = ref_new(T * D), *dn = ref_new(T * D);
-    ref_gemm_nn(T, D, V, 1, dlogits, param(r, REF_HEAD, L), false, dn);
-    ref_gemm_tn(V, D, T, 1, dlogits, normed, true, grad(r, REF_HEAD, L));
-    ref_rmsnorm_backward(T, D, last, param(r, REF_FINAL_NORM, L), dn, r->m->norm_eps, dx, grad(r, REF_FINAL_NORM, L));
+    if (V) {
+        ref_gemm_nn(T, D, V, 1, dlogits, param(r, REF_HEAD, L), false, dn);
+        ref_gemm_tn(V, D, T, 1, dlogits, normed, true, grad(r, REF_HEAD, L));
+        ref_rmsnorm_backward(T, D, last, param(r, REF_FINAL_NORM, L), dn, r->m->norm_eps, dx, grad(r, REF_FINAL_NORM, L));
+    } else {
+        memcpy(dx, dlogits, T * D * sizeof *dx);
+    }
     for (size_t l = L; l-- > 0;)
         block_backward(r, l, dp[l], dx);
-    ref_embed_backward(T, D, tokens, dx, grad(r, REF_EMBED, L));
+    if (r->m->H)
+        ref_embed_backward(T, D, tokens, dx, grad(r, REF_EMBED, L));
+    if (I) {
+        ref_gemm_tn(D, I, T, 1, dx, r->m->in, true, grad(r, REF_INPUT, L));
+        if (din)
+            ref_gemm_nn(T, I, D, 1, dx, param(r, REF_INPUT, L), false, din);
+    } else if (din) {
+        memcpy(din, dx, T * D * sizeof *dx);
+    }
     free(dx);
     free(dn);
 }
@@ -236,10 +281,10 @@ static void rope_numbers(struct run *r)
 void ref_model_run(const struct ref_model *m, const struct num *params, const uint32_t *tokens,
                    const uint32_t *targets, const uint32_t *idx, struct ref_model_out *out)
 {
-    const size_t T = m->B * m->S, D = m->D, E = m->E, K = m->K, V = m->V, L = m->L;
+    const size_t T = m->B * m->S, D = m->D, E = m->E, K = m->K, V = m->V, L = m->L, O = V ? V : D;
     struct run run = {
         .m = m, .params = params, .grad = out->grad, .T = T,
-        .heads = {m->B, m->S, m->H, D / m->H},
+        .heads = {m->B, m->S, m->H, m->H ? D / m->H : 0},
     };
     struct num **dp = calloc(L + 1, sizeof *dp);
     run.blocks = calloc(L + 1, sizeof *run.blocks);
@@ -247,8 +292,13 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
         abort();
     rope_numbers(&run);
 
-    struct num *x = ref_new(T * D), *normed = ref_new(T * D), *logits = ref_new(T * V), *dlogits = ref_new(T * V);
-    ref_embed(T, D, tokens, param(&run, REF_EMBED, L), x);
+    struct num *x = ref_new(T * D), *normed = ref_new(T * D), *logits = ref_new(T * O), *dlogits = ref_new(T * O);
+    if (m->H)
+        ref_embed(T, D, tokens, param(&run, REF_EMBED, L), x);
+    else if (m->I)
+        ref_gemm_nt(T, D, m->I, 1, m->in, param(&run, REF_INPUT, L), false, x);
+    else
+        memcpy(x, m->in, T * D * sizeof *x);
     out->simbal = out->lbl = out->router_z = num_exact(0);
     for (size_t l = 0; l < L; l++) {
         const struct ref_moe_state *s = &run.blocks[l].moe;
@@ -260,15 +310,23 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
         if (out->router_logits)
             memcpy(out->router_logits + l * T * E, s->z, T * E * sizeof *s->z);
     }
-    ref_rmsnorm(T, D, x, param(&run, REF_FINAL_NORM, L), m->norm_eps, normed, NULL);
-    ref_gemm_nt(T, V, D, 1, normed, param(&run, REF_HEAD, L), false, logits);
-    losses(&run, logits, targets, out, dlogits);
+    if (V) {
+        ref_rmsnorm(T, D, x, param(&run, REF_FINAL_NORM, L), m->norm_eps, normed, NULL);
+        ref_gemm_nt(T, V, D, 1, normed, param(&run, REF_HEAD, L), false, logits);
+    } else {
+        memcpy(logits, x, T * D * sizeof *x);
+    }
+    out->z_loss = num_exact(0);
+    if (m->target || m->dout)
+        stack_loss(&run, logits, O, out, dlogits);
+    else
+        losses(&run, logits, targets, out, dlogits);
     out->loss = num_add(num_add(out->cross_entropy, out->z_loss), num_add(out->simbal, out->lbl));
     out->loss = num_add(out->loss, num_mul(num_exact(m->router_z / (double)T), out->router_z));
     if (out->logits)
-        memcpy(out->logits, logits, T * V * sizeof *logits);
+        memcpy(out->logits, logits, T * O * sizeof *logits);
     if (out->grad)
-        backward(&run, tokens, x, normed, dlogits, dp);
+        backward(&run, tokens, x, normed, dlogits, dp, out->din);
 
     for (size_t l = 0; l < L; l++) {
         block_free(&run.blocks[l]);
