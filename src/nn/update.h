@@ -4,6 +4,9 @@
 
 #include "nn/net.h"
 
+/* Where the loss scale of f16 begins: it halves until nothing overflows. Of the other types it is 1. */
+enum { VKM_F16_LOSS_SCALE = 65536 };
+
 struct vkm_update {
     struct vkmoe_balance balance;   /* simbal and lossfree of it */
     float clip, beta1, beta2, eps, weight_decay;

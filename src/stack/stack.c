@@ -55,11 +55,14 @@ static enum vkmoe_status plan(struct vkmoe_stack *s)
     return s->expert_tokens ? VKMOE_OK : vkm_fail_memory(&ctx->log);
 }
 
-static enum vkmoe_status zero(struct vkmoe_stack *s)
+/* What a first step finds. */
+static enum vkmoe_status begin(struct vkmoe_stack *s)
 {
+    const struct loss_scale scale = {.scale = s->config.precision == VKMOE_F16 ? VKM_F16_LOSS_SCALE : 1};
     struct vkm_rec *rec;
-    enum vkmoe_status status = vkm_rec_create(s->ctx, "clear stack", &rec);
-    if (status)
+    enum vkmoe_status status;
+    if ((status = vkm_buf_upload(s->ctx, s->train->loss_scale, &scale, sizeof scale)) ||
+        (status = vkm_rec_create(s->ctx, "clear stack", &rec)))
         return status;
     vkm_rec_fill(rec, s->stats, 0);
     vkm_rec_fill(rec, s->adam, 0);
@@ -72,7 +75,7 @@ static enum vkmoe_status commit(struct vkmoe_stack *s)
     enum vkmoe_status status;
     if (s->train &&
         ((status = vkm_net_commit(s->train)) || (status = vkm_arena_commit(s->device)) ||
-         (status = vkm_arena_commit(s->readback)) || (status = zero(s)) ||
+         (status = vkm_arena_commit(s->readback)) || (status = begin(s)) ||
          (status = vkm_net_create_shared(s->train, s->config.rows, &s->forward))))
         return status;
     if ((status = vkm_net_commit(s->forward)) ||

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "nn/config.h"
+#include "nn/update.h"
 #include "train/schedule.h"
 #include "train/weights.h"
 
@@ -82,7 +83,7 @@ static void note_origin(struct vkmoe_trainer *t, const char *resume_dir)
 static enum vkmoe_status set_loss_scale(struct vkmoe_trainer *t, bool resumed)
 {
     if (!resumed)
-        t->state.loss_scale = t->train.precision == VKMOE_F16 ? 65536 : 1;
+        t->state.loss_scale = t->train.precision == VKMOE_F16 ? VKM_F16_LOSS_SCALE : 1;
     const struct loss_scale scale = {t->state.loss_scale, t->state.good_steps};
     return vkm_buf_upload(t->ctx, t->net->loss_scale, &scale, sizeof scale);
 }

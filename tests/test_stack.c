@@ -1,0 +1,500 @@
+/* Stacks: on host memory, and recorded into a command buffer of a host's. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host_fixture.h"
+#include "scratch_dir.h"
+
+enum { ROWS = 96, IN = 3, OUT = 2, LAYERS = 2, TOP_K = 2, ALL = 200 }; /* ROWS of a step; ALL: no multiple of a chunk */
+
+static const struct vkmoe_stack_config small = {.d_in = IN, .d_out = OUT, .d_model = 24, .layers = LAYERS, .experts = 4,
+                                                .top_k = TOP_K, .d_expert = 16, .batch = ROWS, .rows = 64, .seed = 3, .lr = 5e-3f};
+
+#define assert_ok(call) cr_assert_eq(call, VKMOE_OK, "%s: %s", #call, seen.last)
+/* The failure that is wanted, said once, in a line that contains `part`. */
+#define expect_failure(call, part)                                                                                       \
+    do {                                                                                                                 \
+        unsigned before = seen.errors;                                                                                   \
+        seen.last[0] = '\0';                                                                                             \
+        cr_expect_eq(call, VKMOE_ERROR_ARGUMENT, "%s", #call);                                                           \
+        cr_expect_eq(seen.errors, before + 1, "%s: said %u times", #call, seen.errors - before);                         \
+        cr_expect(strstr(seen.last, part), "%s: \"%s\" does not say \"%s\"", #call, seen.last, part);                    \
+        seen.errors = before;                                                                                            \
+    } while (0)
+
+static struct vkmoe_stack *create(struct vkmoe_context *ctx, struct vkmoe_stack_config config)
+{
+    struct vkmoe_stack *stack;
+    assert_ok(vkmoe_stack_create(ctx, &config, &stack));
+    return stack;
+}
+
+/* Rows of a step, always the same for a number: points of a cube, and a smooth function of them that is no plane. */
+struct batch {
+    float in[ALL * IN], target[ALL * OUT];
+    uint32_t classes[ALL];
+};
+static struct batch batch_of(uint32_t number)
+{
+    static struct batch b;
+    uint32_t state = number * 2654435761u + 12345;
+    for (int r = 0; r < ALL; r++) {
+        float *x = &b.in[r * IN];
+        for (int i = 0; i < IN; i++) {
+            state = state * 1664525u + 1013904223u;
+            x[i] = (float)(state >> 8) / 8388608.0f - 1;
+        }
+        b.target[r * OUT] = sinf(3 * x[0]) * x[1];
+        b.target[r * OUT + 1] = fabsf(x[2]) - 0.5f * x[0];
+        b.classes[r] = x[0] * x[1] > 0;
+    }
+    return b;
+}
+
+static struct vkmoe_stack_report train(struct vkmoe_stack *stack, uint32_t first, uint32_t count)
+{
+    struct vkmoe_stack_report report = {0};
+    const bool classes = vkmoe_stack_config(stack)->loss == VKMOE_STACK_CROSS_ENTROPY;
+    for (uint32_t i = first; i < first + count; i++) {
+        const struct batch b = batch_of(i);
+        assert_ok(vkmoe_stack_step(stack, b.in, classes ? (const void *)b.classes : b.target, &report));
+        cr_assert_eq(report.step, i + 1);
+    }
+    return report;
+}
+
+/* What it makes of rows that it has not seen. */
+static void outputs(struct vkmoe_stack *stack, float out[ALL * OUT])
+{
+    const struct batch b = batch_of(1000000);
+    assert_ok(vkmoe_stack_forward(stack, ALL, b.in, out, NULL, NULL));
+}
+
+static void expect_same(struct vkmoe_stack *a, struct vkmoe_stack *b)
+{
+    float of_a[ALL * OUT], of_b[ALL * OUT];
+    outputs(a, of_a);
+    outputs(b, of_b);
+    cr_expect_eq(memcmp(of_a, of_b, sizeof of_a), 0, "the bits differ");
+}
+
+Test(stack, learns)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_stack_config config = small;
+    for (int loss = VKMOE_STACK_MSE; loss <= VKMOE_STACK_CROSS_ENTROPY; loss++) {
+        config.loss = (enum vkmoe_stack_loss)loss;
+        struct vkmoe_stack *stack = create(ctx, config);
+        const float first = train(stack, 0, 1).loss;
+        const struct vkmoe_stack_report last = train(stack, 1, 150);
+        uint32_t experts[LAYERS * ALL * TOP_K], routed = 0;
+        float gates[LAYERS * ALL * TOP_K];
+        cr_expect_lt(last.loss, first / (loss == VKMOE_STACK_MSE ? 5 : 1.7f), "loss %g, %g at first", (double)last.loss, (double)first);
+        cr_expect(!last.skipped && last.grad_norm > 0 && last.simbal_loss > 0 && last.loss_scale == 1);
+        for (uint32_t e = 0; e < config.experts; e++)
+            routed += last.expert_tokens[config.experts + e];
+        cr_expect_eq(routed, ROWS * TOP_K);
+        assert_ok(vkmoe_stack_forward(stack, ALL, batch_of(5).in, NULL, experts, gates));
+        for (size_t i = 0; i < LAYERS * ALL; i++)
+            cr_assert(experts[2 * i] < 4 && experts[2 * i + 1] < 4 && experts[2 * i] != experts[2 * i + 1] &&
+                      gates[2 * i] >= gates[2 * i + 1] && gates[2 * i] + gates[2 * i + 1] <= 1.0001f, "row %zu", i);
+        cr_expect_gt(vkmoe_stack_bytes(stack), 4 * 4 * vkmoe_stack_params(stack));
+        vkmoe_stack_destroy(stack);
+    }
+    close_context(ctx, 0);
+}
+
+/* The caller's own mean squared error takes the steps that the built-in one takes; gradients of two backwards add up. */
+Test(stack, takes_a_loss_of_the_callers_own)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_stack *built_in = create(ctx, small), *own = create(ctx, small);
+    float out[ALL * OUT], gradient[ROWS * OUT], din[ROWS * IN], of_own[ALL * OUT], worst = 0;
+    train(built_in, 0, 20);
+    for (uint32_t step = 0; step < 20; step++) {
+        const struct batch b = batch_of(step);
+        struct vkmoe_stack_report report;
+        for (int half = 0; half < 2; half++) {
+            assert_ok(vkmoe_stack_forward_kept(own, b.in, out));
+            for (int i = 0; i < ROWS * OUT; i++)
+                gradient[i] = (out[i] - b.target[i]) / (ROWS * OUT); /* 2 / (rows x columns), a half each time */
+            assert_ok(vkmoe_stack_backward(own, gradient, half ? din : NULL));
+        }
+        assert_ok(vkmoe_stack_update(own, &report));
+        cr_assert(report.step == step + 1 && report.loss == 0);
+    }
+    outputs(built_in, out);
+    outputs(own, of_own);
+    for (int i = 0; i < ALL * OUT; i++)
+        worst = fmaxf(worst, fabsf(out[i] - of_own[i]));
+    cr_expect_lt(worst, 2e-3f, "off by %g", (double)worst);
+    vkmoe_stack_destroy(built_in);
+    vkmoe_stack_destroy(own);
+    close_context(ctx, 0);
+}
+
+Test(stack, goes_on_where_it_was_saved, .init = scratch_begin, .fini = scratch_end)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_stack_config config = small;
+    config.balance = (struct vkmoe_balance){.lossfree = 0.01f, .lbl = 0.01f};
+    struct vkmoe_stack *stack = create(ctx, config), *loaded;
+    const char *path = at("saved.safetensors");
+    train(stack, 0, 7);
+    assert_ok(vkmoe_stack_set_lr(stack, 1e-3f));
+    assert_ok(vkmoe_stack_save(stack, path));
+    assert_ok(vkmoe_stack_load(ctx, path, &loaded));
+    cr_expect_eq(memcmp(vkmoe_stack_config(loaded), vkmoe_stack_config(stack), sizeof config), 0);
+    train(stack, 7, 5);
+    train(loaded, 7, 5);
+    expect_same(stack, loaded);
+    vkmoe_stack_destroy(loaded);
+    vkmoe_stack_destroy(stack);
+
+    char *bytes = malloc(1 << 20);
+    FILE *file = fopen(path, "rb");
+    const size_t size = fread(bytes, 1, 1 << 20, file);
+    fclose(file);
+    for (int damage = 0; damage < 4; damage++) {
+        static const char *const words[] = {"\\\"top_k\\\":2", "\"stack\"", "\\\"d_model\\\":24"}, *const instead[] = {"\\\"top_k\\\":9", "\"slack\"", "\\\"d_model\\\":28"};
+        char *damaged = malloc(size), *found = NULL;
+        memcpy(damaged, bytes, size);
+        for (size_t i = 0; damage < 3 && !found && i + 20 < size; i++)
+            found = memcmp(damaged + i, words[damage], strlen(words[damage])) ? NULL : damaged + i;
+        cr_assert(found || damage == 3, "%s", words[damage % 3]);
+        if (found)
+            memcpy(found, instead[damage], strlen(instead[damage]));
+        put_bytes("bad.safetensors", damaged, damage == 3 ? size / 2 : size);
+        seen.errors = 0;
+        cr_expect_neq(vkmoe_stack_load(ctx, at("bad.safetensors"), &loaded), VKMOE_OK, "damage %d", damage);
+        cr_expect(loaded == NULL && seen.errors == 1 && strstr(seen.last, "bad.safetensors"), "%u: %s", seen.errors, seen.last);
+        free(damaged);
+    }
+    seen.errors = 0;
+    cr_expect_eq(vkmoe_stack_load(ctx, at("none.safetensors"), &loaded), VKMOE_ERROR_IO);
+    free(bytes);
+    close_context(ctx, 1);
+}
+
+Test(stack, has_16_bits)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_stack_config config = small;
+    float of[3][ALL * OUT];
+    for (int p = VKMOE_F32; p <= VKMOE_BF16 && ctx->caps.storage16; p++) {
+        config.precision = (enum vkmoe_precision)p;
+        struct vkmoe_stack *stack = create(ctx, config);
+        const struct vkmoe_stack_report report = train(stack, 0, 30);
+        cr_expect(report.skipped_total <= 10 && (p == VKMOE_F16) == (report.loss_scale != 1), "%u skipped, loss scale %g",
+                  (unsigned)report.skipped_total, (double)report.loss_scale);
+        outputs(stack, of[p]);
+        double off = 0, size = 0;
+        for (int i = 0; i < ALL * OUT; i++) {
+            off += (of[p][i] - of[0][i]) * (of[p][i] - of[0][i]);
+            size += of[0][i] * of[0][i];
+        }
+        cr_expect_lt(sqrt(off / size), 0.25, "precision %d: off by %g", p, sqrt(off / size));
+        vkmoe_stack_destroy(stack);
+    }
+    close_context(ctx, 0);
+}
+
+Test(stack, refuses_what_makes_no_sense)
+{
+    struct vkmoe_context *ctx = open_context();
+    struct vkmoe_stack *stack;
+    static const struct {
+        struct vkmoe_stack_config config;
+        const char *part;
+    } bad[] = {
+        {{.d_model = 1 << 20}, "d_model"},
+        {{.experts = 2000}, "experts"},
+        {{.experts = 4, .top_k = 5}, "top_k"},
+        {{.d_expert = 6}, "d_expert"},
+        {{.d_shared = 6}, "d_shared"},
+        {{.batch = 1 << 30}, "batch"},
+        {{.loss = VKMOE_STACK_CROSS_ENTROPY}, "d_out"},
+        {{.lr = -1}, "lr"},
+        {{.beta1 = 1}, "beta1"},
+        {{.norm_eps = NAN}, "norm_eps"},
+        {{.balance = {.lbl = NAN}}, "lbl"},
+        {{.balance = {.lbl = 1, .lbl_scope = VKMOE_LBL_GLOBAL_BATCH}}, "lbl_scope"},
+        {{.gate = VKMOE_GATE_SIGMOID, .balance = {.router_z = 1}}, "router_z"},
+        {{.precision = (enum vkmoe_precision)7}, "precision"},
+        {{.batch = 1 << 20, .d_model = 4096}, "2^31"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        expect_failure(vkmoe_stack_create(ctx, &bad[i].config, &stack), bad[i].part);
+        cr_expect_null(stack);
+    }
+    stack = create(ctx, (struct vkmoe_stack_config){.no_training = true}); /* all defaults */
+    const float in[64] = {1};
+    float out[64];
+    assert_ok(vkmoe_stack_forward(stack, 1, in, out, NULL, NULL));
+    expect_failure(vkmoe_stack_step(stack, in, in, NULL), "no_training");
+    expect_failure(vkmoe_stack_forward_kept(stack, in, out), "no_training");
+    vkmoe_stack_destroy(stack);
+
+    struct vkmoe_stack_config config = small;
+    config.loss = VKMOE_STACK_CROSS_ENTROPY;
+    stack = create(ctx, config);
+    struct batch b = batch_of(0);
+    expect_failure(vkmoe_stack_backward(stack, b.target, NULL), "vkmoe_stack_forward_kept");
+    expect_failure(vkmoe_stack_update(stack, NULL), "vkmoe_stack_backward");
+    expect_failure(vkmoe_stack_set_lr(stack, NAN), "lr");
+    b.classes[7] = OUT;
+    expect_failure(vkmoe_stack_step(stack, b.in, b.classes, NULL), "target[7]");
+    assert_ok(vkmoe_stack_forward_kept(stack, b.in, NULL));
+    expect_failure(vkmoe_stack_step(stack, b.in, b.classes, NULL), "vkmoe_stack_update");
+    vkmoe_stack_destroy(stack);
+    vkmoe_stack_destroy(NULL);
+    close_context(ctx, 0);
+}
+
+/* ---- in a host's command buffer ---------------------------------------------------------------------------------- */
+
+/* A host with a context, a command buffer, and arrays of its own between which it copies: upload -> rows -> steps ->
+ * results -> download. */
+struct app {
+    struct host h;
+    struct vkmoe_context *ctx;
+    VkCommandPool pool;
+    VkCommandBuffer commands;
+    struct vkm_arena *up, *there, *down;
+    struct vkm_buf upload, rows, results, download; /* of the host's rows: in, target; out, experts, gates */
+};
+
+enum { PITCH = 8 }; /* words from a row to the next: in at 0, target at IN + 1 */
+
+static void app_begin(struct app *a)
+{
+    host_begin(&a->h);
+    host_open(&a->h, a->h.needs->liked, true);
+    const struct vkmoe_vulkan_desc desc = host_desc(&a->h, a->h.needs->liked, true);
+    assert_ok(vkmoe_context_adopt(&desc, &a->ctx));
+    const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                          .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                          .queueFamilyIndex = a->h.needs->queue_family};
+    cr_assert_eq(a->h.vk.CreateCommandPool(a->h.vk.device, &pool, NULL, &a->pool), VK_SUCCESS);
+    const VkCommandBufferAllocateInfo one = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandPool = a->pool,
+                                             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY, .commandBufferCount = 1};
+    cr_assert_eq(a->h.vk.AllocateCommandBuffers(a->h.vk.device, &one, &a->commands), VK_SUCCESS);
+    a->up = arena(a->ctx, VKM_MEMORY_UPLOAD);
+    a->there = arena(a->ctx, VKM_MEMORY_DEVICE);
+    a->down = arena(a->ctx, VKM_MEMORY_READBACK);
+    vkm_arena_reserve(a->up, "upload", 4 * ALL * PITCH, &a->upload);
+    vkm_arena_reserve(a->there, "rows", 4 * ALL * PITCH, &a->rows);
+    vkm_arena_reserve(a->there, "results", 4 * ALL * 64, &a->results);
+    vkm_arena_reserve(a->down, "download", 4 * ALL * 64, &a->download);
+    assert_ok(vkm_arena_commit(a->up));
+    assert_ok(vkm_arena_commit(a->there));
+    assert_ok(vkm_arena_commit(a->down));
+}
+
+static void app_end(struct app *a)
+{
+    vkm_arena_destroy(a->up);
+    vkm_arena_destroy(a->there);
+    vkm_arena_destroy(a->down);
+    a->h.vk.DestroyCommandPool(a->h.vk.device, a->pool, NULL);
+    vkmoe_context_destroy(a->ctx);
+    host_end(&a->h);
+}
+
+static void record_begin(struct app *a)
+{
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    cr_assert_eq(a->h.vk.BeginCommandBuffer(a->commands, &begin), VK_SUCCESS);
+}
+
+static void submit(struct app *a)
+{
+    uint64_t ticket;
+    assert_ok(vkm_submit(a->ctx, a->commands, &ticket));
+    assert_ok(vkm_wait(a->ctx, ticket));
+}
+
+static void record_end(struct app *a)
+{
+    cr_assert_eq(a->h.vk.EndCommandBuffer(a->commands), VK_SUCCESS);
+}
+
+static void copy(struct app *a, struct vkm_buf from, struct vkm_buf to)
+{
+    const VkBufferCopy region = {.srcOffset = from.offset, .dstOffset = to.offset, .size = from.bytes};
+    a->h.vk.CmdCopyBuffer(a->commands, from.handle, to.handle, 1, &region);
+}
+
+static void fill_rows(struct app *a, const struct batch *b)
+{
+    float *words = a->upload.host;
+    memset(words, 0xff, a->upload.bytes); /* NaN between the rows */
+    for (int r = 0; r < ALL; r++) {
+        memcpy(words + r * PITCH, b->in + r * IN, IN * sizeof *words);
+        memcpy(words + r * PITCH + IN + 1, b->target + r * OUT, OUT * sizeof *words);
+    }
+}
+
+static struct vkmoe_vulkan_array array(struct vkm_buf buf, uint64_t offset, uint64_t stride, enum vkmoe_vulkan_type type)
+{
+    return (struct vkmoe_vulkan_array){.address = buf.addr + offset, .bytes = buf.bytes - offset, .stride = stride, .type = type};
+}
+
+/* What the host does around: transfers before and after. */
+static const struct vkmoe_vulkan_scope copies_before = {VK_PIPELINE_STAGE_2_COPY_BIT, VK_ACCESS_2_TRANSFER_WRITE_BIT};
+static const struct vkmoe_vulkan_scope copies_after = {VK_PIPELINE_STAGE_2_COPY_BIT,
+                                                       VK_ACCESS_2_TRANSFER_READ_BIT | VK_ACCESS_2_TRANSFER_WRITE_BIT};
+
+/* Steps whose rows lie among others' in the host's buffer, one command buffer submitted again and again, with transfers of
+ * the host's around them; then outputs, experts and gates: all the bits of the library's own submission. */
+Test(stack, records_the_bits_of_its_own_submission)
+{
+    struct app a;
+    app_begin(&a);
+    struct vkmoe_context *own_ctx = open_context();
+    struct vkmoe_stack *own = create(own_ctx, small), *recorded = create(a.ctx, small);
+    const struct vkmoe_vulkan_array in = array(a.rows, 0, 4 * PITCH, VKMOE_VULKAN_32),
+                                    target = array(a.rows, 4 * (IN + 1), 4 * PITCH, VKMOE_VULKAN_32);
+    struct vkmoe_vulkan_record where = {.commands = a.commands, .before = copies_before, .after = copies_after};
+    struct vkmoe_stack_report report;
+    record_begin(&a);
+    copy(&a, a.upload, a.rows);
+    assert_ok(vkmoe_vulkan_record_step(recorded, &where, &in, &target));
+    record_end(&a);
+    for (uint32_t i = 0; i < 10; i++) {
+        const struct batch b = batch_of(i);
+        fill_rows(&a, &b);
+        submit(&a);
+    }
+    assert_ok(vkmoe_vulkan_report(recorded, &report));
+    const struct vkmoe_stack_report want = train(own, 0, 10);
+    cr_expect_eq(report.step, 10);
+    cr_expect(report.loss == want.loss && report.grad_norm == want.grad_norm && report.simbal_loss == want.simbal_loss);
+    cr_expect_eq(memcmp(report.expert_tokens, want.expert_tokens, LAYERS * 4 * sizeof(uint32_t)), 0);
+
+    const struct batch b = batch_of(1000000);
+    enum { E = ALL * OUT, G = E + LAYERS * ALL * TOP_K, END = G + LAYERS * ALL * TOP_K };
+    float out[ALL * OUT], gates[LAYERS * ALL * TOP_K];
+    uint32_t experts[LAYERS * ALL * TOP_K];
+    const struct vkmoe_vulkan_forward forward = {
+        .rows = ALL, .in = in, .out = array(a.results, 0, 0, VKMOE_VULKAN_32), .experts = array(a.results, 4 * E, 0, VKMOE_VULKAN_32),
+        .gates = array(a.results, 4 * G, 0, VKMOE_VULKAN_32)};
+    fill_rows(&a, &b);
+    record_begin(&a);
+    copy(&a, a.upload, a.rows);
+    where.before = where.after = (struct vkmoe_vulkan_scope){0};
+    assert_ok(vkmoe_vulkan_record_forward(recorded, &where, &forward));
+    copy(&a, a.results, a.download);
+    record_end(&a);
+    submit(&a);
+    assert_ok(vkmoe_stack_forward(own, ALL, b.in, out, experts, gates));
+    const float *got = a.download.host;
+    cr_expect_eq(memcmp(got, out, sizeof out), 0);
+    cr_expect_eq(memcmp(got + E, experts, sizeof experts), 0);
+    cr_expect_eq(memcmp(got + G, gates, sizeof gates), 0);
+
+    /* its own loss: the gradient is what lies in `target` */
+    struct vkmoe_vulkan_forward kept = {.rows = ROWS, .kept = true, .in = in};
+    const struct vkmoe_vulkan_array dout = target, din = array(a.results, 4 * END, 0, VKMOE_VULKAN_32);
+    record_begin(&a);
+    assert_ok(vkmoe_vulkan_record_forward(recorded, &where, &kept));
+    assert_ok(vkmoe_vulkan_record_backward(recorded, &where, &dout, &din));
+    assert_ok(vkmoe_vulkan_record_update(recorded, &where));
+    copy(&a, a.results, a.download);
+    record_end(&a);
+    submit(&a);
+    float own_din[ROWS * IN];
+    assert_ok(vkmoe_stack_forward_kept(own, b.in, NULL));
+    assert_ok(vkmoe_stack_backward(own, b.target, own_din));
+    assert_ok(vkmoe_stack_update(own, NULL));
+    cr_expect_eq(memcmp(got + END, own_din, sizeof own_din), 0);
+    expect_same(own, recorded);
+    vkmoe_stack_destroy(own);
+    vkmoe_stack_destroy(recorded);
+    close_context(own_ctx, 0);
+    app_end(&a);
+}
+
+/* Rows in f16, outputs in bf16. */
+Test(stack, reads_and_writes_16_bits)
+{
+    struct app a;
+    app_begin(&a);
+    if (a.ctx->caps.storage16) {
+        struct vkmoe_stack *stack = create(a.ctx, small);
+        uint16_t *halves = a.upload.host;
+        float in[ROWS * IN], out[ROWS * OUT];
+        for (int i = 0; i < ROWS * IN; i++) { /* (1 + i mod 8 / 8) 2^-1, exactly */
+            halves[i] = (uint16_t)(14 << 10 | (i % 8) << 7);
+            in[i] = (1 + (float)(i % 8) / 8) / 2;
+        }
+        const struct vkmoe_vulkan_forward forward = {.rows = ROWS, .in = array(a.upload, 0, 0, VKMOE_VULKAN_F16),
+                                                     .out = array(a.download, 0, 0, VKMOE_VULKAN_BF16)};
+        record_begin(&a);
+        assert_ok(vkmoe_vulkan_record_forward(stack, &(struct vkmoe_vulkan_record){.commands = a.commands}, &forward));
+        record_end(&a);
+        submit(&a);
+        assert_ok(vkmoe_stack_forward(stack, ROWS, in, out, NULL, NULL));
+        for (int i = 0; i < ROWS * OUT; i++) {
+            const uint32_t word = (uint32_t)((const uint16_t *)a.download.host)[i] << 16;
+            float got;
+            memcpy(&got, &word, sizeof got);
+            cr_assert_leq(fabsf(got - out[i]), fabsf(out[i]) / 256, "%d: %g, %g", i, (double)got, (double)out[i]);
+        }
+        vkmoe_stack_destroy(stack);
+    }
+    app_end(&a);
+}
+
+/* Each argument that is wrong is named, and nothing of the call stands in the command buffer. */
+Test(stack, records_nothing_where_an_argument_is_wrong)
+{
+    struct app a;
+    app_begin(&a);
+    struct vkmoe_stack *stack = create(a.ctx, small);
+    const struct vkmoe_vulkan_array in = array(a.rows, 0, 4 * PITCH, VKMOE_VULKAN_32),
+                                    target = array(a.rows, 4 * (IN + 1), 4 * PITCH, VKMOE_VULKAN_32);
+    const struct vkmoe_vulkan_record where = {.commands = a.commands}, nowhere = {0};
+    struct vkmoe_vulkan_array bad = in;
+    record_begin(&a);
+    expect_failure(vkmoe_vulkan_record_step(stack, &nowhere, &in, &target), "commands");
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, NULL, &target), "in is required");
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &in, &(struct vkmoe_vulkan_array){0}), "target is required");
+    bad.address += 2;
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &bad, &target), "in is misaligned");
+    bad = in;
+    bad.stride = 4 * PITCH + 2;
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &bad, &target), "in is misaligned");
+    bad.stride = 4 * IN - 4;
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &bad, &target), "stride");
+    bad = target;
+    bad.bytes = (ROWS - 1) * 4 * PITCH + 4 * OUT - 1;
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &in, &bad), "target is too small");
+    bad.type = (enum vkmoe_vulkan_type)9;
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &in, &bad), "type");
+    bad = in;
+    bad.stride = UINT64_C(1) << 32;
+    expect_failure(vkmoe_vulkan_record_step(stack, &where, &bad, &target), "2^32");
+    struct vkmoe_vulkan_forward forward = {.rows = 0, .in = in};
+    expect_failure(vkmoe_vulkan_record_forward(stack, &where, &forward), "rows");
+    forward.rows = ROWS - 1;
+    forward.kept = true;
+    expect_failure(vkmoe_vulkan_record_forward(stack, &where, &forward), "batch");
+    forward.rows = ROWS;
+    forward.experts = in;
+    forward.experts.type = VKMOE_VULKAN_F16;
+    expect_failure(vkmoe_vulkan_record_forward(stack, &where, &forward), "experts");
+    expect_failure(vkmoe_vulkan_record_backward(stack, &where, NULL, NULL), "dout");
+    record_end(&a);
+    submit(&a);
+    struct vkmoe_stack_report report;
+    assert_ok(vkmoe_vulkan_report(stack, &report));
+    cr_expect_eq(report.step, 0);
+    struct vkmoe_stack *fresh = create(a.ctx, small);
+    expect_same(stack, fresh);
+    vkmoe_stack_destroy(fresh);
+    vkmoe_stack_destroy(stack);
+    app_end(&a);
+}
