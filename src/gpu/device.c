@@ -262,7 +262,10 @@ void vkm_device_probe(const struct vkm_vk *vk, struct vkm_device *device)
         return;
     }
     vk->GetPhysicalDeviceProperties2(device->physical, &props);
-    vkm_features_query(&f, vk, device->physical);
+    if (!vkm_features_query(&f, vk, device->physical)) {
+        snprintf(info->reason, sizeof info->reason, "the host has no memory left to ask it; close other programs");
+        return;
+    }
     snprintf(info->driver, sizeof info->driver, "%.120s%s%.120s", p12.driverName, *p12.driverInfo ? " " : "",
              p12.driverInfo);
     format_uuid(info->uuid, p11.deviceUUID);

@@ -128,13 +128,15 @@ bool vkm_features_extension(const struct vkm_features *f, const char *extension)
     return false;
 }
 
-void vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysicalDevice physical)
+bool vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysicalDevice physical)
 {
     uint32_t count = 0;
     *f = (struct vkm_features){0};
     vk->EnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
-    VkExtensionProperties *offered = count ? calloc(count, sizeof *offered) : NULL;
-    if (!offered || vk->EnumerateDeviceExtensionProperties(physical, NULL, &count, offered) < 0)
+    VkExtensionProperties *offered = calloc(count ? count : 1, sizeof *offered);
+    if (!offered)
+        return false;
+    if (vk->EnumerateDeviceExtensionProperties(physical, NULL, &count, offered) < 0)
         count = 0;
     for (size_t k = 0; k < VKM_EXTENSIONS; k++)
         for (uint32_t i = 0; i < count; i++)
@@ -147,6 +149,7 @@ void vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysi
     f->bfloat16.shaderBFloat16Type = vkm_features_extension(f, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
     link_chain(f);
     vk->GetPhysicalDeviceFeatures2(physical, &f->core);
+    return true;
 }
 
 const char *vkm_features_missing(const struct vkm_features *f)

@@ -27,8 +27,8 @@ void vkm_features_read(struct vkm_features *f, const VkPhysicalDeviceFeatures2 *
 
 bool vkm_features_extension(const struct vkm_features *f, const char *extension);
 
-/* All that a device of Vulkan 1.3 offers. */
-void vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysicalDevice physical);
+/* All that a device of Vulkan 1.3 offers. false: no host memory. */
+bool vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysicalDevice physical);
 
 /* The first required feature that is off, or NULL. */
 const char *vkm_features_missing(const struct vkm_features *f);

@@ -1,0 +1,218 @@
+/* The nth allocation, or the nth Vulkan call that can fail, fails: for every n that a host's use of a stack reaches. Each time
+ * one line says so, a status tells it, and everything is given back. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "host_fixture.h"
+#include "scratch_dir.h"
+
+/* ---- what fails -------------------------------------------------------------------------------------------------- */
+
+static struct {
+    long left;                  /* opportunities before the one that fails; below 0: nothing fails */
+    const char *what;           /* failed */
+    PFN_vkGetInstanceProcAddr get_instance_proc_addr;
+    PFN_vkGetDeviceProcAddr get_device_proc_addr;
+} fault = {.left = -1};
+
+static bool fails(const char *what)
+{
+    if (fault.left < 0 || fault.left-- > 0)
+        return false;
+    fault.what = what;
+    return true;
+}
+
+/* The library's own allocations: the linker sends them here. */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    return fails("malloc") ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails("calloc") ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    return fails("realloc") ? NULL : __real_realloc(old, size);
+}
+
+/* name(result when it fails, parameters, arguments). What fails has not happened, but for a wait, which is over. */
+#define VULKAN_CALLS(X)                                                                                                    \
+    X(AllocateCommandBuffers, OUT_OF_HOST_MEMORY, (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *o), (d, i, o)) \
+    X(AllocateMemory, OUT_OF_DEVICE_MEMORY,                                                                                \
+      (VkDevice d, const VkMemoryAllocateInfo *i, const VkAllocationCallbacks *a, VkDeviceMemory *o), (d, i, a, o))        \
+    X(BeginCommandBuffer, OUT_OF_HOST_MEMORY, (VkCommandBuffer c, const VkCommandBufferBeginInfo *i), (c, i))              \
+    X(BindBufferMemory, OUT_OF_DEVICE_MEMORY, (VkDevice d, VkBuffer b, VkDeviceMemory m, VkDeviceSize o), (d, b, m, o))    \
+    X(CreateBuffer, OUT_OF_HOST_MEMORY,                                                                                    \
+      (VkDevice d, const VkBufferCreateInfo *i, const VkAllocationCallbacks *a, VkBuffer *o), (d, i, a, o))                \
+    X(CreateCommandPool, OUT_OF_HOST_MEMORY,                                                                               \
+      (VkDevice d, const VkCommandPoolCreateInfo *i, const VkAllocationCallbacks *a, VkCommandPool *o), (d, i, a, o))      \
+    X(CreateComputePipelines, OUT_OF_HOST_MEMORY,                                                                          \
+      (VkDevice d, VkPipelineCache c, uint32_t n, const VkComputePipelineCreateInfo *i, const VkAllocationCallbacks *a,    \
+       VkPipeline *o), (d, c, n, i, a, o))                                                                                 \
+    X(CreatePipelineCache, OUT_OF_HOST_MEMORY,                                                                             \
+      (VkDevice d, const VkPipelineCacheCreateInfo *i, const VkAllocationCallbacks *a, VkPipelineCache *o), (d, i, a, o))  \
+    X(CreatePipelineLayout, OUT_OF_HOST_MEMORY,                                                                            \
+      (VkDevice d, const VkPipelineLayoutCreateInfo *i, const VkAllocationCallbacks *a, VkPipelineLayout *o), (d, i, a, o)) \
+    X(CreateSemaphore, OUT_OF_HOST_MEMORY,                                                                                 \
+      (VkDevice d, const VkSemaphoreCreateInfo *i, const VkAllocationCallbacks *a, VkSemaphore *o), (d, i, a, o))          \
+    X(CreateShaderModule, OUT_OF_HOST_MEMORY,                                                                              \
+      (VkDevice d, const VkShaderModuleCreateInfo *i, const VkAllocationCallbacks *a, VkShaderModule *o), (d, i, a, o))    \
+    X(EndCommandBuffer, OUT_OF_HOST_MEMORY, (VkCommandBuffer c), (c))                                                      \
+    X(MapMemory, MEMORY_MAP_FAILED,                                                                                        \
+      (VkDevice d, VkDeviceMemory m, VkDeviceSize f, VkDeviceSize s, VkMemoryMapFlags g, void **o), (d, m, f, s, g, o))    \
+    X(QueueSubmit2, OUT_OF_HOST_MEMORY, (VkQueue q, uint32_t n, const VkSubmitInfo2 *i, VkFence f), (q, n, i, f))
+
+#define WRAP(name, error, parameters, arguments)                                                                           \
+    static PFN_vk##name real_##name;                                                                                       \
+    static VKAPI_ATTR VkResult VKAPI_CALL wrap_##name parameters                                                           \
+    {                                                                                                                      \
+        return fails("vk" #name) ? VK_ERROR_##error : real_##name arguments;                                               \
+    }
+VULKAN_CALLS(WRAP)
+
+static PFN_vkWaitSemaphores real_WaitSemaphores;
+static VKAPI_ATTR VkResult VKAPI_CALL wrap_WaitSemaphores(VkDevice d, const VkSemaphoreWaitInfo *i, uint64_t timeout)
+{
+    const VkResult result = real_WaitSemaphores(d, i, timeout);
+    return result == VK_SUCCESS && fails("vkWaitSemaphores") ? VK_ERROR_DEVICE_LOST : result;
+}
+
+static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, const char *name)
+{
+#define FIND(call, ...)                                                                                                    \
+    if (!strcmp(name, "vk" #call)) {                                                                                       \
+        real_##call = (PFN_vk##call)fault.get_device_proc_addr(device, name);                                              \
+        return (PFN_vkVoidFunction)wrap_##call;                                                                            \
+    }
+    VULKAN_CALLS(FIND)
+    FIND(WaitSemaphores, DEVICE_LOST, (), ())
+    return fault.get_device_proc_addr(device, name);
+}
+
+static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance instance, const char *name)
+{
+    PFN_vkVoidFunction found = fault.get_instance_proc_addr(instance, name);
+    if (strcmp(name, "vkGetDeviceProcAddr") != 0)
+        return found;
+    fault.get_device_proc_addr = (PFN_vkGetDeviceProcAddr)found;
+    return (PFN_vkVoidFunction)device_proc;
+}
+
+/* ---- what is done ------------------------------------------------------------------------------------------------ */
+
+enum { ROWS = 8, IN = 2, OUT = 3 };
+
+static const struct vkmoe_stack_config config = {.d_in = IN, .d_out = OUT, .d_model = 4, .experts = 2, .top_k = 1, .d_expert = 4,
+                                                 .batch = ROWS};
+
+static struct host host;
+static VkCommandBuffer commands;
+
+static enum vkmoe_status adopt(struct vkmoe_context **ctx)
+{
+    struct vkmoe_vulkan_desc desc = host_desc(&host, host.needs->liked, true);
+    desc.get_instance_proc_addr = instance_proc;
+    return vkmoe_context_adopt(&desc, ctx);
+}
+
+static enum vkmoe_status record(struct vkmoe_stack *stack)
+{
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    const struct vkmoe_vulkan_array array = {.address = 1 << 16, .bytes = 1 << 16}; /* it is never submitted */
+    cr_assert_eq(host.vk.BeginCommandBuffer(commands, &begin), VK_SUCCESS);
+    const enum vkmoe_status status =
+        vkmoe_vulkan_record_step(stack, &(struct vkmoe_vulkan_record){.commands = commands}, &array, &array);
+    cr_assert_eq(host.vk.EndCommandBuffer(commands), VK_SUCCESS);
+    return status;
+}
+
+/* On a context of its own: all pipelines are made. */
+static enum vkmoe_status open_and_record(struct vkmoe_context **none)
+{
+    struct vkmoe_context *ctx = NULL;
+    struct vkmoe_stack *stack = NULL;
+    enum vkmoe_status status = adopt(&ctx);
+    (void)none;
+    if (!status && !(status = vkmoe_stack_create(ctx, &config, &stack)))
+        status = record(stack);
+    vkmoe_stack_destroy(stack);
+    vkmoe_context_destroy(ctx);
+    return status;
+}
+
+/* On a context that stays, unless it is lost. */
+static enum vkmoe_status use(struct vkmoe_context **ctx)
+{
+    struct vkmoe_stack *stack = NULL, *loaded = NULL;
+    struct vkmoe_stack_report report;
+    const float in[ROWS * IN] = {1, -1}, target[ROWS * OUT] = {0.5f};
+    float out[ROWS * OUT];
+    enum vkmoe_status status = vkmoe_stack_create(*ctx, &config, &stack);
+    if (!status && !(status = record(stack)) && !(status = vkmoe_stack_step(stack, in, target, &report)) &&
+        !(status = vkmoe_stack_forward(stack, ROWS, in, out, NULL, NULL)) && !(status = vkmoe_stack_save(stack, at("stack"))))
+        status = vkmoe_stack_load(*ctx, at("stack"), &loaded);
+    vkmoe_stack_destroy(loaded);
+    vkmoe_stack_destroy(stack);
+    return status;
+}
+
+/* Runs it with each fault that it reaches, and once without. */
+static long with_each_fault(enum vkmoe_status (*what_is_done)(struct vkmoe_context **ctx), struct vkmoe_context **ctx)
+{
+    long n = 0;
+    for (bool reached = true; reached; n++) {
+        const long before = host.live;
+        seen.errors = 0;
+        fault.left = n;
+        fault.what = NULL;
+        const enum vkmoe_status status = what_is_done(ctx);
+        const char *what = fault.what ? fault.what : "none";
+        reached = fault.what != NULL;
+        fault.left = -1;
+        cr_expect_eq(status != VKMOE_OK, reached, "fault %ld, %s: status %d", n, what, (int)status);
+        cr_expect_eq(seen.errors, reached, "fault %ld, %s: %u lines, the last \"%s\"", n, what, seen.errors, seen.last);
+        cr_expect_eq(host.live, before, "fault %ld, %s: %ld allocations, %ld before", n, what, host.live, before);
+        if (ctx && status == VKMOE_ERROR_DEVICE_LOST) {
+            vkmoe_context_destroy(*ctx);
+            cr_assert_eq(adopt(ctx), VKMOE_OK);
+            cr_assert_eq(what_is_done(ctx), VKMOE_OK);
+        }
+    }
+    return n - 1;
+}
+
+Test(faults, fail_cleanly, .init = scratch_begin, .fini = scratch_end)
+{
+    struct host *h = &host;
+    struct vkmoe_context *ctx;
+    host_begin(h);
+    host_open(h, h->needs->liked, true);
+    fault.get_instance_proc_addr = h->vk.GetInstanceProcAddr;
+    const VkCommandPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                          .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                          .queueFamilyIndex = h->needs->queue_family};
+    VkCommandBufferAllocateInfo one = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandBufferCount = 1};
+    cr_assert_eq(h->vk.CreateCommandPool(h->vk.device, &info, NULL, &one.commandPool), VK_SUCCESS);
+    cr_assert_eq(h->vk.AllocateCommandBuffers(h->vk.device, &one, &commands), VK_SUCCESS);
+    const long opening = with_each_fault(open_and_record, NULL);
+    cr_assert_eq(adopt(&ctx), VKMOE_OK);
+    cr_assert_eq(use(&ctx), VKMOE_OK, "%s", seen.last); /* now it has its pipelines */
+    const long using = with_each_fault(use, &ctx);
+    fprintf(stderr, "%ld faults while a context is opened, %ld while it is used\n", opening, using);
+    cr_expect(opening > 100 && using > 100);
+    vkmoe_context_destroy(ctx);
+    seen.errors = 0;
+    h->vk.DestroyCommandPool(h->vk.device, one.commandPool, NULL);
+    host_end(h);
+}
