@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$1"
 
-layers=(base gpu ops nn train)
+layers=(base gpu ops nn train stack)
 declare -A height
 for i in "${!layers[@]}"; do height[${layers[i]}]=$i; done
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/number.h"
 
 enum { MAX_FILE = 16 * 1024 * 1024 };
 
@@ -47,12 +48,8 @@ enum vkmoe_status vkm_json_save(const struct vkmoe_log *log, const char *path, j
 json_t *vkm_json_float(float value)
 {
     char text[40];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if ((float)strtod(text, NULL) == value)
-            break;
-    }
-    return json_real(strtod(text, NULL));
+    vkm_number_write(text, sizeof text, value);
+    return json_real(vkm_number_read(text, NULL));
 }
 
 static void complain(struct vkm_json *in, const char *key, const char *what)

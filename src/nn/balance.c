@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/number.h"
 
 enum { METHODS = 3, MAX_WORD = 32 };
 
@@ -71,7 +72,7 @@ static float coefficient(struct word word)
         return 0;
     memcpy(digits, word.text, word.length);
     digits[word.length] = '\0';
-    float value = strtof(digits, &end);
+    float value = (float)vkm_number_read(digits, &end);
     return *end == '\0' && isfinite(value) ? value : 0;
 }
 
@@ -128,18 +129,14 @@ enum vkmoe_status vkmoe_balance_parse(struct vkmoe_log log, const char *text, st
 static void format(float value, char text[MAX_WORD])
 {
     char whole[MAX_WORD];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, MAX_WORD, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value)
-            break;
-    }
+    vkm_number_write(text, MAX_WORD, value);
     char *exponent = strchr(text, 'e');
     if (!exponent)
         return;
     char *to = exponent + 1 + (exponent[1] == '-'), *from = to + strspn(to, "+0");
     memmove(to, from, strlen(from) + 1);
     snprintf(whole, sizeof whole, "%.0f", (double)value); /* 20, not 2e1 */
-    if (strlen(whole) <= strlen(text) && strtof(whole, NULL) == value)
+    if (strlen(whole) <= strlen(text) && (float)vkm_number_read(whole, NULL) == value)
         strcpy(text, whole);
 }
 
