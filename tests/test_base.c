@@ -300,3 +300,12 @@ Test(base, json_floats_read_back)
     expect_content("j", "{\n  \"v\": 1e-5\n}\n");
     expect_failure(vkm_json_save(&test_log, at("j"), NULL), VKMOE_ERROR_MEMORY, "memory");
 }
+
+/* Semantic versions: what a program was compiled with, against the library. */
+Test(base, versions_fit)
+{
+    cr_expect(vkmoe_version_fits(VKMOE_VERSION_NUMBER));
+    cr_expect_not(vkmoe_version_fits(VKMOE_VERSION_NUMBER + 1), "the library is older than the program");
+    cr_expect_not(vkmoe_version_fits(VKMOE_VERSION_NUMBER + (1 << 12)));
+    cr_expect_not(vkmoe_version_fits(VKMOE_VERSION_NUMBER + (1 << 22)));
+}

@@ -39,8 +39,14 @@ extern "C" {
 #define VKMOE_VERSION_MINOR 1
 #define VKMOE_VERSION_PATCH 0
 
+#define VKMOE_VERSION_NUMBER (VKMOE_VERSION_MAJOR << 22 | VKMOE_VERSION_MINOR << 12 | VKMOE_VERSION_PATCH)
+
 /* "major.minor.patch" of the library that is linked. Never NULL, never freed. */
 VKMOE_API const char *vkmoe_version(void);
+
+/* Whether a program that was compiled with headers of that version (VKMOE_VERSION_NUMBER) can use this library: versions are
+ * semantic, so the library is of the same major version (of the same minor one, too, while major is 0) and not older. */
+VKMOE_API bool vkmoe_version_fits(uint32_t version_number);
 
 /* ---- status and messages ------------------------------------------------------------------------------------- */
 

@@ -11,6 +11,12 @@ const char *vkmoe_version(void)
     return VERSION(VKMOE_VERSION_MAJOR, VKMOE_VERSION_MINOR, VKMOE_VERSION_PATCH);
 }
 
+bool vkmoe_version_fits(uint32_t number)
+{
+    const uint32_t ours = VKMOE_VERSION_NUMBER, major = number >> 22, minor = number >> 12 & 1023;
+    return number <= ours && major == VKMOE_VERSION_MAJOR && (VKMOE_VERSION_MAJOR > 0 || minor == VKMOE_VERSION_MINOR);
+}
+
 const char *vkmoe_status_name(enum vkmoe_status status)
 {
     switch (status) {
