@@ -13,7 +13,7 @@
 set -euo pipefail
 
 packages=(meson ninja-build gcc g++ libc6-dev pkg-config glslang-tools libvulkan-dev libvulkan1 libjansson-dev
-          libcriterion-dev vulkan-validationlayers mesa-vulkan-drivers)
+          libcriterion-dev make libpng-dev vulkan-validationlayers mesa-vulkan-drivers)
 drivers=${XDG_CACHE_HOME:-$HOME/.cache}/vkmoe/drivers
 check=no tests=no lists_fresh=no
 
