@@ -498,3 +498,45 @@ Test(stack, records_nothing_where_an_argument_is_wrong)
     vkmoe_stack_destroy(stack);
     app_end(&a);
 }
+
+/* A step of the library's own waits for a semaphore of the host's, and a submission of the host's for that step: in this order,
+ * though neither is waited for by the host before. */
+Test(stack, waits_for_the_host_on_the_device)
+{
+    struct app a;
+    app_begin(&a);
+    struct vkmoe_stack *stack = create(a.ctx, small);
+    const VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+                                            .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
+    const VkSemaphoreCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+    VkSemaphore mine, theirs;
+    uint64_t value, reached;
+    cr_assert_eq(a.h.vk.CreateSemaphore(a.h.vk.device, &info, NULL, &mine), VK_SUCCESS);
+    record_begin(&a);
+    copy(&a, a.upload, a.rows);
+    record_end(&a);
+    const VkCommandBufferSubmitInfo commands = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = a.commands};
+    const VkSemaphoreSubmitInfo signal = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = mine, .value = 1,
+                                          .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+    VkSubmitInfo2 submit_info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2, .commandBufferInfoCount = 1,
+                                 .pCommandBufferInfos = &commands, .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal};
+    cr_assert_eq(a.h.vk.QueueSubmit2(a.h.queue, 1, &submit_info, VK_NULL_HANDLE), VK_SUCCESS);
+    vkmoe_vulkan_wait_for(a.ctx, mine, 1);
+    train(stack, 0, 1);
+    cr_assert_eq(a.h.vk.GetSemaphoreCounterValue(a.h.vk.device, mine, &reached), VK_SUCCESS);
+    cr_expect_eq(reached, 1);
+    vkmoe_vulkan_timeline(a.ctx, &theirs, &value);
+    const VkSemaphoreSubmitInfo wait = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = theirs, .value = value,
+                                        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+    const VkSemaphoreSubmitInfo again = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = mine, .value = 2,
+                                         .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+    submit_info.waitSemaphoreInfoCount = 1;
+    submit_info.pWaitSemaphoreInfos = &wait;
+    submit_info.pSignalSemaphoreInfos = &again;
+    cr_assert_eq(a.h.vk.QueueSubmit2(a.h.queue, 1, &submit_info, VK_NULL_HANDLE), VK_SUCCESS);
+    vkmoe_vulkan_wait_for(a.ctx, mine, 2);
+    train(stack, 1, 2); /* the second of them waits for nothing any more */
+    vkmoe_stack_destroy(stack);
+    a.h.vk.DestroySemaphore(a.h.vk.device, mine, NULL);
+    app_end(&a);
+}

@@ -10,8 +10,8 @@
  *   - It creates buffers, pipelines, command pools and a timeline semaphore on the device, allocates memory of its own, and
  *     submits to the queue while it holds the host's lock. It destroys what it created, and nothing else.
  *   - It waits for its own submissions alone: never for the device or the queue to be idle. It starts no thread.
- *   - Its submissions follow each other on the queue and with a barrier; they wait for no semaphore of the host's, and the
- *     buffers are its own, so a frame needs no synchronization with them.
+ *   - Its own submissions (vkmoe.h, stack.h) follow each other on the queue and with a barrier; their buffers are its own, so a
+ *     frame needs no synchronization with them. Where it wants some: vkmoe_vulkan_timeline, vkmoe_vulkan_wait_for.
  *   - Vulkan is called through get_instance_proc_addr alone: the library links no loader, and has no Vulkan symbol.
  *   - Two contexts may be on one device, used by two threads, when they have different queues or a lock that keeps them
  *     apart. */
@@ -73,6 +73,13 @@ struct vkmoe_vulkan_desc {
  * feature that was not enabled; ERROR_DEVICE: the device can never do it. vkmoe_context_destroy waits for the context's own
  * submissions and gives everything back; the device stays the host's. */
 VKMOE_API enum vkmoe_status vkmoe_context_adopt(const struct vkmoe_vulkan_desc *desc, struct vkmoe_context **out);
+
+/* The semaphore that the context's own submissions signal, and the value that it reaches when all so far are done: for a
+ * submission of the host's that waits for them on the device. The semaphore is the context's. */
+VKMOE_API void vkmoe_vulkan_timeline(const struct vkmoe_context *ctx, VkSemaphore *semaphore, uint64_t *value);
+/* The context's next submission waits on the device for a semaphore of the host's, of another queue's work for instance: a
+ * timeline's value, or a binary one (value 0), whose signal has been submitted. A later call before that replaces it. */
+VKMOE_API void vkmoe_vulkan_wait_for(struct vkmoe_context *ctx, VkSemaphore semaphore, uint64_t value);
 
 /* ---- a stack in the host's command buffer ------------------------------------------------------------------------- */
 

@@ -126,3 +126,15 @@ fail:
     vkmoe_context_destroy(ctx);
     return status;
 }
+
+void vkmoe_vulkan_timeline(const struct vkmoe_context *ctx, VkSemaphore *semaphore, uint64_t *value)
+{
+    *semaphore = ctx->timeline;
+    *value = ctx->submitted;
+}
+
+void vkmoe_vulkan_wait_for(struct vkmoe_context *ctx, VkSemaphore semaphore, uint64_t value)
+{
+    ctx->awaited = (VkSemaphoreSubmitInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = semaphore, .value = value,
+                                           .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+}

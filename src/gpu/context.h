@@ -64,6 +64,7 @@ struct vkmoe_context {
 
     VkSemaphore timeline;           /* counts submissions */
     uint64_t submitted;             /* its newest value handed out */
+    VkSemaphoreSubmitInfo awaited;  /* of the host's: for the next submission, where it has a semaphore */
     bool lost;                      /* the device was lost or hangs: nothing waits for it any more */
     VkDebugUtilsMessengerEXT messenger;
     bool debug_names;               /* VK_EXT_debug_utils is there: objects and dispatches get names */

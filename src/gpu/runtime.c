@@ -45,6 +45,8 @@ enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, VkCommandBuffer buffer, 
     };
     const VkSubmitInfo2 info = {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+        .waitSemaphoreInfoCount = ctx->awaited.semaphore != VK_NULL_HANDLE,
+        .pWaitSemaphoreInfos = &ctx->awaited,
         .commandBufferInfoCount = 1,
         .pCommandBufferInfos = &commands,
         .signalSemaphoreInfoCount = 1,
@@ -55,8 +57,10 @@ enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, VkCommandBuffer buffer, 
     const VkResult result = ctx->vk.QueueSubmit2(ctx->queue, 1, &info, VK_NULL_HANDLE);
     if (ctx->queue_unlock)
         ctx->queue_unlock(ctx->queue_user);
-    if (!result)
+    if (!result) {
         *ticket = ++ctx->submitted;
+        ctx->awaited.semaphore = VK_NULL_HANDLE;
+    }
     ctx->lost |= result == VK_ERROR_DEVICE_LOST;
     return vkm_check(ctx, result, "vkQueueSubmit2");
 }
