@@ -100,7 +100,7 @@ struct vkmoe_vulkan_array {
 };
 
 /* Where a recording goes, and what stands around it. `before` is what wrote the arrays that it reads and used those that it
- * writes; `after` is what will use what it writes. A zero one means all commands and all memory, which is right always; a
+ * writes; `after` is what will use what it writes and overwrite what it reads. A zero one means all commands and all memory, which is right always; a
  * narrower one lets unrelated work of the queue overlap. Barriers for both are part of the recording, so nothing else is
  * needed on the same queue; another queue waits by a semaphore, as for any work.
  *

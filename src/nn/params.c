@@ -67,7 +67,7 @@ enum vkmoe_status vkm_params_create(const struct vkmoe_log *log, const struct vk
         describe(p++, &table[id], VKM_NO_LAYER);
     const double writers = config->heads ? 2.0 * config->layers : config->layers;
     for (p = out->list; p < out->list + out->count; p++) {
-        p->std = ends && p->rank ? 1 / sqrt((double)p->dims[p->rank - 1]) : 0.02;
+        p->std = ends && p->rank && p->layer != VKM_NO_LAYER ? 1 / sqrt((double)p->dims[p->rank - 1]) : 0.02;
         if (p->init == VKM_INIT_NORMAL_RESIDUAL)
             p->std /= sqrt(writers);
     }

@@ -48,8 +48,8 @@ struct vkm_param {
     uint32_t rank;
     uint64_t count;                 /* elements, f32; 0: the model does not have it */
     enum vkm_init init;
-    double std;                     /* of NORMAL: 0.02; of a stack 1 / sqrt(fan in). NORMAL_RESIDUAL: that over the root of
-                                       how many write to the stream */
+    double std;                     /* of NORMAL: 0.02; of a stack's experts 1 / sqrt(fan in). NORMAL_RESIDUAL: that over
+                                       the root of how many write to the stream */
     bool decay;
     struct vkm_buf weight, grad, moment1, moment2; /* empty until vkm_params_reserve's arenas are committed */
     struct vkm_buf weight16;        /* the weight rounded to 16 bits, for matrix products; or absent */
