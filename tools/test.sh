@@ -120,16 +120,17 @@ else
             [ "$all" = no ] || failed=$((failed + 1))
         fi
     done
-    # A test keeps little more than one core busy, so two runs go side by side, each a process group of its own.
+    # A test keeps little more than one core busy, so two runs go side by side, each a process group of its own. The sanitizers
+    # take as long as the others together.
     set -m
     echo "== testing on lavapipe, with sanitizers${others[*]:+, on ${others[*]}}"
-    for name in "${others[@]}"; do
-        run_tests "$name" build-test "$drivers/$name.json" "${by_driver[@]}"
-    done &
     {
+        for name in "${others[@]}"; do
+            run_tests "$name" build-test "$drivers/$name.json" "${by_driver[@]}"
+        done
         run_tests lavapipe build-test "$lavapipe" "${everything[@]}"
-        run_tests sanitizers build-asan "$lavapipe" "${everything[@]}"
     } &
+    run_tests sanitizers build-asan "$lavapipe" "${everything[@]}" &
     wait
     for name in lavapipe sanitizers "${others[@]}"; do
         add "$name"
