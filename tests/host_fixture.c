@@ -73,7 +73,8 @@ static VKAPI_ATTR void *VKAPI_CALL reallocate(void *user, void *old, size_t size
 
 void host_begin(struct host *h)
 {
-    *h = (struct host){.mutex = PTHREAD_MUTEX_INITIALIZER, .allocator = {.pUserData = h, .pfnAllocation = allocate, .pfnReallocation = reallocate, .pfnFree = release}};
+    *h = (struct host){.mutex = PTHREAD_MUTEX_INITIALIZER,
+                       .allocator = {.pUserData = h, .pfnAllocation = allocate, .pfnReallocation = reallocate, .pfnFree = release}};
     const VkDebugUtilsMessengerCreateInfoEXT messenger = {
         .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
         .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,

@@ -48,7 +48,8 @@ void *__wrap_realloc(void *old, size_t size)
 
 /* name(result when it fails, parameters, arguments). What fails has not happened, but for a wait, which is over. */
 #define VULKAN_CALLS(X)                                                                                                    \
-    X(AllocateCommandBuffers, OUT_OF_HOST_MEMORY, (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *o), (d, i, o)) \
+    X(AllocateCommandBuffers, OUT_OF_HOST_MEMORY,                                                                          \
+      (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *o), (d, i, o))                                   \
     X(AllocateMemory, OUT_OF_DEVICE_MEMORY,                                                                                \
       (VkDevice d, const VkMemoryAllocateInfo *i, const VkAllocationCallbacks *a, VkDeviceMemory *o), (d, i, a, o))        \
     X(BeginCommandBuffer, OUT_OF_HOST_MEMORY, (VkCommandBuffer c, const VkCommandBufferBeginInfo *i), (c, i))              \

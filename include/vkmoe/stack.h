@@ -62,8 +62,8 @@ struct vkmoe_stack_config {
 struct vkmoe_stack;
 
 /* Allocates it and draws its weights: W_in and W_out normal of standard deviation 0.02, experts' matrices of 1 / sqrt(fan in)
- * (those that write to x over sqrt(layers)), routers as router_init says. ERROR_ARGUMENT names the field that is wrong; ERROR_DEVICE_MEMORY says how much it
- * would need. */
+ * (those that write to x over sqrt(layers)), routers as router_init says. ERROR_ARGUMENT names the field that is wrong;
+ * ERROR_DEVICE_MEMORY: it does not fit. */
 VKMOE_API enum vkmoe_status vkmoe_stack_create(struct vkmoe_context *ctx, const struct vkmoe_stack_config *config,
                                                struct vkmoe_stack **out);
 /* Waits for the stack's own submissions. Command buffers that it was recorded into must have finished. */

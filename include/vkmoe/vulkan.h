@@ -100,9 +100,9 @@ struct vkmoe_vulkan_array {
 };
 
 /* Where a recording goes, and what stands around it. `before` is what wrote the arrays that it reads and used those that it
- * writes; `after` is what will use what it writes and overwrite what it reads. A zero one means all commands and all memory, which is right always; a
- * narrower one lets unrelated work of the queue overlap. Barriers for both are part of the recording, so nothing else is
- * needed on the same queue; another queue waits by a semaphore, as for any work.
+ * writes; `after` is what will use what it writes and overwrite what it reads. A zero one means all commands and all memory,
+ * which is right always; a narrower one lets unrelated work of the queue overlap. Barriers for both are part of the recording,
+ * so nothing else is needed on the same queue; another queue waits by a semaphore, as for any work.
  *
  * commands: a command buffer in the recording state, primary or secondary, outside of a render pass and of video coding, of a
  * pool of the context's queue family. Its bound compute pipeline and its push constants are others afterwards; graphics state

@@ -154,10 +154,8 @@ static enum vkmoe_status end_part(struct vkm_rec *rec)
 static struct vkm_rec *new_recording(struct vkmoe_context *ctx, const char *name)
 {
     struct vkm_rec *rec = calloc(1, sizeof *rec);
-    if (rec) {
-        rec->ctx = ctx;
-        rec->name = name;
-    }
+    if (rec)
+        *rec = (struct vkm_rec){.ctx = ctx, .name = name};
     return rec;
 }
 

@@ -239,11 +239,12 @@ static void check_stack(struct check *c, const struct vkmoe_stack_config *s)
     whole(c, "batch", s->batch, 1, VKM_MAX_ROWS);
     whole(c, "rows", s->rows, 1, VKM_MAX_ROWS);
     if (c->status == VKMOE_OK && (s->d_expert % 4 || s->d_shared % 4))
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%u) must be a multiple of 4", s->d_expert % 4 ? "d_expert" : "d_shared",
-                             s->d_expert % 4 ? s->d_expert : s->d_shared);
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%u) must be a multiple of 4",
+                             s->d_expert % 4 ? "d_expert" : "d_shared", s->d_expert % 4 ? s->d_expert : s->d_shared);
     choice(c, "gate", (int)s->gate, VKMOE_GATE_SIGMOID + 1, "softmax or sigmoid");
     choice(c, "precision", (int)s->precision, VKMOE_BF16 + 1, "f32, f16 or bf16");
-    choice(c, "router_init", (int)s->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1, "orthogonal, normal, unit or orthogonal-small");
+    choice(c, "router_init", (int)s->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
+           "orthogonal, normal, unit or orthogonal-small");
     choice(c, "loss", (int)s->loss, VKMOE_STACK_CROSS_ENTROPY + 1, "mean squared error or cross-entropy");
     if (c->status == VKMOE_OK && s->loss == VKMOE_STACK_CROSS_ENTROPY && !s->d_out)
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "cross-entropy needs d_out, the number of classes");
@@ -256,7 +257,8 @@ static void check_stack(struct check *c, const struct vkmoe_stack_config *s)
     real(c, "clip", s->clip, s->clip >= 0, coefficient);
     check_balance(c, s->gate, &s->balance);
     if (c->status == VKMOE_OK && s->balance.lbl_scope == VKMOE_LBL_GLOBAL_BATCH)
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "a stack's step is one batch: lbl_scope must be sequence or micro-batch");
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
+                             "a stack's step is one batch: lbl_scope must be sequence or micro-batch");
     tensor(c, "d_in and d_model", 1, s->d_in, s->d_model);
     tensor(c, "d_out and d_model", 1, s->d_out, s->d_model);
     tensor(c, "experts, d_expert and d_model", s->experts, (uint64_t)2 * s->d_expert, s->d_model);

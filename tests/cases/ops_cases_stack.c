@@ -216,8 +216,9 @@ static void check(struct ops *o, struct whole *w)
     for (int id = 0; id < REF_PARAM_KINDS; id++)
         for (size_t layer = 0; layer < (id < REF_EMBED ? m->L : 1); layer++) {
             const size_t at = ref_param_offset(m, (enum ref_param)id, layer);
-            if (ref_param_count(m, (enum ref_param)id))
-                ops_expect_floats(o, param_of(w, id, layer)->name, grads + at, ref_param_count(m, (enum ref_param)id), out.grad + at);
+            const size_t count = ref_param_count(m, (enum ref_param)id);
+            if (count)
+                ops_expect_floats(o, param_of(w, id, layer)->name, grads + at, count, out.grad + at);
         }
 }
 

@@ -6,7 +6,8 @@
 const char *ref_param_name(enum ref_param id)
 {
     static const char *const names[REF_PARAM_KINDS] = {"attn_norm", "qkv", "attn_out", "moe_norm", "router",
-                                                       "router_bias", "w13", "w2", "shared13", "shared2", "embed", "final_norm", "head", "input"};
+                                                       "router_bias", "w13", "w2", "shared13", "shared2", "embed",
+                                                       "final_norm", "head", "input"};
     return names[id];
 }
 
