@@ -181,20 +181,25 @@ static void check_balance(struct check *c, enum vkmoe_gate gate, const struct vk
                              "router z-loss needs a softmax gate; leave router_z at 0 with a sigmoid one");
 }
 
-static void check_train(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_train_config *t)
+static void check_adamw(struct check *c, float lr, float beta1, float beta2, float eps, float weight_decay, float clip)
 {
     const char *coefficient = "a finite number, 0 or greater", *beta = "at least 0 and below 1";
+    real(c, "lr", lr, lr > 0, "a finite number greater than 0");
+    real(c, "beta1", beta1, beta1 >= 0 && beta1 < 1, beta);
+    real(c, "beta2", beta2, beta2 >= 0 && beta2 < 1, beta);
+    real(c, "eps", eps, eps >= 0, coefficient);
+    real(c, "weight_decay", weight_decay, weight_decay >= 0, coefficient);
+    real(c, "clip", clip, clip >= 0, coefficient);
+}
+
+static void check_train(struct check *c, const struct vkmoe_model_config *m, const struct vkmoe_train_config *t)
+{
     whole(c, "steps", t->steps, 1, VKM_MAX_STEPS);
     whole(c, "batch", t->batch, 1, VKM_MAX_BATCH);
     whole(c, "accum", t->accum, 0, VKM_MAX_BATCH);
     whole(c, "warmup", t->warmup, 0, VKM_MAX_STEPS);
-    real(c, "lr", t->lr, t->lr > 0, "a finite number greater than 0");
-    real(c, "beta1", t->beta1, t->beta1 >= 0 && t->beta1 < 1, beta);
-    real(c, "beta2", t->beta2, t->beta2 >= 0 && t->beta2 < 1, beta);
-    real(c, "eps", t->eps, t->eps >= 0, coefficient);
-    real(c, "weight_decay", t->weight_decay, t->weight_decay >= 0, coefficient);
-    real(c, "clip", t->clip, t->clip >= 0, coefficient);
-    real(c, "z_loss", t->z_loss, t->z_loss >= 0, coefficient);
+    check_adamw(c, t->lr, t->beta1, t->beta2, t->eps, t->weight_decay, t->clip);
+    real(c, "z_loss", t->z_loss, t->z_loss >= 0, "a finite number, 0 or greater");
     check_balance(c, m->gate, &t->balance);
     choice(c, "router_init", (int)t->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
            "orthogonal, normal, unit or orthogonal-small");
@@ -226,7 +231,6 @@ enum vkmoe_status vkm_config_check_batch(const struct vkmoe_log *log, const stru
 
 static void check_stack(struct check *c, const struct vkmoe_stack_config *s)
 {
-    const char *coefficient = "a finite number, 0 or greater", *beta = "at least 0 and below 1";
     const uint64_t rows = s->rows > s->batch ? s->rows : s->batch;
     whole(c, "d_in", s->d_in, 0, VKM_MAX_D_MODEL);
     whole(c, "d_out", s->d_out, 0, VKM_MAX_VOCAB);
@@ -249,12 +253,7 @@ static void check_stack(struct check *c, const struct vkmoe_stack_config *s)
     if (c->status == VKMOE_OK && s->loss == VKMOE_STACK_CROSS_ENTROPY && !s->d_out)
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "cross-entropy needs d_out, the number of classes");
     real(c, "norm_eps", s->norm_eps, s->norm_eps > 0 && s->norm_eps < 1, "between 0 and 1, both excluded");
-    real(c, "lr", s->lr, s->lr > 0, "a finite number greater than 0");
-    real(c, "beta1", s->beta1, s->beta1 >= 0 && s->beta1 < 1, beta);
-    real(c, "beta2", s->beta2, s->beta2 >= 0 && s->beta2 < 1, beta);
-    real(c, "eps", s->eps, s->eps >= 0, coefficient);
-    real(c, "weight_decay", s->weight_decay, s->weight_decay >= 0, coefficient);
-    real(c, "clip", s->clip, s->clip >= 0, coefficient);
+    check_adamw(c, s->lr, s->beta1, s->beta2, s->eps, s->weight_decay, s->clip);
     check_balance(c, s->gate, &s->balance);
     if (c->status == VKMOE_OK && s->balance.lbl_scope == VKMOE_LBL_GLOBAL_BATCH)
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,

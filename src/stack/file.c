@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "nn/config.h"
-#include "stack/stack_impl.h"
+#include "stack/stack.h"
 #include "train/fields.h"
 #include "train/safetensors.h"
 

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "stack/stack_impl.h"
+#include "stack/stack.h"
 
 /* One argument being checked: the first failure is logged and latches. */
 struct check {

@@ -1,7 +1,7 @@
 /* A stack on host memory: the same recordings as a host's command buffer gets, on arrays of our own. */
 #include <string.h>
 
-#include "stack/stack_impl.h"
+#include "stack/stack.h"
 
 void vkm_stack_own_destroy(struct vkm_stack_own *own)
 {

@@ -1,4 +1,4 @@
-#include "stack/stack_impl.h"
+#include "stack/stack.h"
 
 #include <math.h>
 #include <stdlib.h>

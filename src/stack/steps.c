@@ -1,7 +1,7 @@
 /* What a stack does, as recordings: rows of the host's come in and go out through vkm_op_host_read and _write alone. */
 #include <stddef.h>
 
-#include "stack/stack_impl.h"
+#include "stack/stack.h"
 
 /* One field of the stats on the device. */
 #define STAT(stack, field) vkm_buf_slice((stack)->stats, offsetof(struct vkm_stack_stats, step.field), sizeof(float))

@@ -2,7 +2,7 @@
 #include "ops_cases.h"
 
 #include "cases/cases.h"
-#include "stack/stack_impl.h"
+#include "stack/stack.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* A stack of experts with its optimizer (include/vkmoe/stack.h). */
-#ifndef VKM_STACK_IMPL_H
-#define VKM_STACK_IMPL_H
+#ifndef VKM_STACK_STACK_H
+#define VKM_STACK_STACK_H
 
 #include <vkmoe/stack.h>
 
