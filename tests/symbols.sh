@@ -21,5 +21,7 @@ declared=$(sed -n '/^VKMOE_API/s/.*\(vkmoe_[a-z0-9_]*\)(.*/\1/p' "$@" | sort -u)
 verdict 'exported, but in no header' "$(comm -23 <(echo "$exported") <(echo "$declared"))"
 verdict 'in a header, but not exported' "$(comm -13 <(echo "$exported") <(echo "$declared"))"
 verdict 'defined, but not vkm...' "$(nm --defined-only -g "$objects" | awk 'NF == 3 { print $3 }' | grep -v '^vkm' || true)"
+verdict "taken from a Vulkan loader that it does not link (volk's are variables of the same name)" \
+    "$(nm -u "$objects" | awk '$2 ~ /^vk[A-Z]/ { print $2 }')"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
