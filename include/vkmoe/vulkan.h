@@ -107,7 +107,8 @@ struct vkmoe_vulkan_array {
  * commands: a command buffer in the recording state, primary or secondary, outside of a render pass and of video coding, of a
  * pool of the context's queue family. Its bound compute pipeline and its push constants are others afterwards; graphics state
  * is left alone. It may be submitted many times, to the context's queue, one execution after the other. Nothing of the
- * recording lies in it but commands: the stack, its context and the arrays outlive its execution.
+ * recording lies in it but commands: the stack, its context and the arrays outlive its execution. While it runs, no function of
+ * stack.h is called on that stack, which knows of its own submissions alone.
  *
  * An error records nothing, and the log names the argument: ERROR_ARGUMENT. Memory and pipelines are had when the stack is
  * created or first recorded, never when the command buffer runs. */
