@@ -51,7 +51,7 @@ static struct vkm_host_rows rows_of(struct check *c, const char *name, const str
     return out;
 }
 
-/* Records with `fn` in the recorder's two passes. */
+/* What a call records. */
 struct recording {
     const struct vkmoe_stack *stack;
     struct vkm_stack_arrays arrays; /* of a forward; in alone of a step */
@@ -59,6 +59,7 @@ struct recording {
     bool kept;
 };
 
+/* Records with `fn`, in the recorder's two passes. */
 static enum vkmoe_status record(struct check *c, const struct vkmoe_vulkan_record *where, const char *name,
                                 void (*fn)(struct vkm_rec *rec, const struct recording *r), const struct recording *r)
 {
