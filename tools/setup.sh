@@ -179,10 +179,10 @@ debian() {
 
 other_system() {
     local tool module missing=()
-    for tool in meson ninja cc pkg-config glslangValidator; do
+    for tool in meson ninja make cc pkg-config glslangValidator; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    for module in vulkan jansson criterion; do
+    for module in vulkan jansson criterion libpng; do
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module (development files)")
     done
     if [ ${#missing[@]} -eq 0 ]; then
@@ -192,13 +192,13 @@ other_system() {
     printf 'missing: %s\n' "${missing[@]}"
     cat <<'END'
 Install them with your package manager, besides a Vulkan driver for your GPU (or Mesa's software driver):
-  Fedora    meson ninja-build gcc-c++ pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel criterion-devel
-            vulkan-validation-layers mesa-vulkan-drivers
-  Arch      meson ninja gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson criterion
-            vulkan-validation-layers vulkan-swrast
-  openSUSE  meson ninja gcc-c++ pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel criterion-devel
-            vulkan-validationlayers libvulkan_lvp
-Criterion and the validation layers are for the tests alone.
+  Fedora    meson ninja-build make gcc-c++ pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel criterion-devel
+            libpng-devel vulkan-validation-layers mesa-vulkan-drivers
+  Arch      meson ninja make gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson criterion
+            libpng vulkan-validation-layers vulkan-swrast
+  openSUSE  meson ninja make gcc-c++ pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel criterion-devel
+            libpng16-devel vulkan-validationlayers libvulkan_lvp
+Criterion, make, libpng and the validation layers are for the tests alone.
 END
     return 1
 }
