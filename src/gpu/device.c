@@ -224,9 +224,9 @@ static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const
     caps->int64 = caps->storage16 = caps->float16 = caps->bfloat16_matrix = caps->memory_budget = true;
     caps->cpu = device->info.type == VKMOE_DEVICE_CPU;
     caps->subgroup = p11->subgroupSize;
-    caps->subgroup_required = p13->minSubgroupSize < p13->maxSubgroupSize &&
+    caps->subgroup_required = f->v13.subgroupSizeControl && p13->minSubgroupSize < p13->maxSubgroupSize &&
                               (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
-    caps->full_subgroups = (caps->subgroup_required && f->v13.subgroupSizeControl) || p13->minSubgroupSize == p13->maxSubgroupSize;
+    caps->full_subgroups = caps->subgroup_required || p13->minSubgroupSize == p13->maxSubgroupSize;
     caps->max_invocations = limits->maxComputeWorkGroupInvocations;
     if (caps->max_invocations > limits->maxComputeWorkGroupSize[0])
         caps->max_invocations = limits->maxComputeWorkGroupSize[0];

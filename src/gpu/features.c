@@ -102,8 +102,23 @@ static void read_structure(struct vkm_features *f, const VkBaseInStructure *s)
 #undef FROM
 }
 
-static const char *const known[VKM_EXTENSIONS] = {
-    VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME};
+bool vkm_features_extension(const struct vkm_features *f, const char *extension)
+{
+    for (uint32_t i = 0; i < f->extension_count; i++)
+        if (strcmp(f->extensions[i], extension) == 0)
+            return true;
+    return false;
+}
+
+/* Notes an extension, if it is one that we use. */
+static void note_extension(struct vkm_features *f, const char *name)
+{
+    static const char *const known[VKM_EXTENSIONS] = {
+        VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME};
+    for (size_t k = 0; k < VKM_EXTENSIONS; k++)
+        if (strcmp(name, known[k]) == 0 && !vkm_features_extension(f, name))
+            f->extensions[f->extension_count++] = known[k];
+}
 
 void vkm_features_read(struct vkm_features *f, const VkPhysicalDeviceFeatures2 *chain, const char *const *extensions,
                        uint32_t extension_count)
@@ -111,21 +126,9 @@ void vkm_features_read(struct vkm_features *f, const VkPhysicalDeviceFeatures2 *
     *f = (struct vkm_features){.core.features.shaderInt64 = chain->features.shaderInt64};
     for (const VkBaseInStructure *s = chain->pNext; s; s = s->pNext)
         read_structure(f, s);
-    for (size_t k = 0; k < VKM_EXTENSIONS; k++)
-        for (uint32_t i = 0; i < extension_count; i++)
-            if (strcmp(extensions[i], known[k]) == 0) {
-                f->extensions[f->extension_count++] = known[k];
-                break;
-            }
+    for (uint32_t i = 0; i < extension_count; i++)
+        note_extension(f, extensions[i]);
     link_chain(f);
-}
-
-bool vkm_features_extension(const struct vkm_features *f, const char *extension)
-{
-    for (uint32_t i = 0; i < f->extension_count; i++)
-        if (strcmp(f->extensions[i], extension) == 0)
-            return true;
-    return false;
 }
 
 bool vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysicalDevice physical)
@@ -138,12 +141,8 @@ bool vkm_features_query(struct vkm_features *f, const struct vkm_vk *vk, VkPhysi
         return false;
     if (vk->EnumerateDeviceExtensionProperties(physical, NULL, &count, offered) < 0)
         count = 0;
-    for (size_t k = 0; k < VKM_EXTENSIONS; k++)
-        for (uint32_t i = 0; i < count; i++)
-            if (strcmp(offered[i].extensionName, known[k]) == 0) {
-                f->extensions[f->extension_count++] = known[k];
-                break;
-            }
+    for (uint32_t i = 0; i < count; i++)
+        note_extension(f, offered[i].extensionName);
     free(offered);
     f->matrix.cooperativeMatrix = vkm_features_extension(f, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
     f->bfloat16.shaderBFloat16Type = vkm_features_extension(f, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
