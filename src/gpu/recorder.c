@@ -33,7 +33,7 @@ struct vkm_rec {
     bool open;                      /* recording into the last part */
     bool into;                      /* the only part is the host's */
     bool dry;                       /* of that, the first pass: no command is recorded */
-    struct vkm_scope before, after;
+    struct vkmoe_vulkan_scope before, after;
     VkCommandPool pool;
     struct part *parts;
     uint32_t part_count;
@@ -181,9 +181,12 @@ enum vkmoe_status vkm_rec_create(struct vkmoe_context *ctx, const char *name, st
     return VKMOE_OK;
 }
 
-enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *name, VkCommandBuffer commands,
-                                      struct vkm_scope before, struct vkm_scope after, struct vkm_rec **out)
+enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *name, const struct vkmoe_vulkan_record *where,
+                                      struct vkm_rec **out)
 {
+    static const struct vkmoe_vulkan_scope written = {VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT};
+    static const struct vkmoe_vulkan_scope used = {VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+                                                   VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
     *out = NULL;
     struct vkm_rec *rec = new_recording(ctx, name);
     struct part *part = rec ? add_part(rec) : NULL;
@@ -191,11 +194,10 @@ enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *nam
         free(rec);
         return vkm_fail_memory(&ctx->log);
     }
-    part->commands = commands;
+    part->commands = where->commands;
     rec->into = rec->dry = rec->open = true;
-    rec->before = before.stages ? before : (struct vkm_scope){VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT};
-    rec->after = after.stages ? after : (struct vkm_scope){VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-                                                           VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
+    rec->before = where->before.stages ? where->before : written;
+    rec->after = where->after.stages ? where->after : used;
     *out = rec;
     return VKMOE_OK;
 }

@@ -6,6 +6,8 @@
 #ifndef VKM_GPU_RECORDER_H
 #define VKM_GPU_RECORDER_H
 
+#include <vkmoe/vulkan.h>
+
 #include "gpu/memory.h"
 #include "gpu/pipeline.h"
 
@@ -38,16 +40,10 @@ struct vkm_rec;
 /* An empty recording. name (static) is its label in traces. */
 enum vkmoe_status vkm_rec_create(struct vkmoe_context *ctx, const char *name, struct vkm_rec **out);
 
-/* What stands before and after a recording in the host's command buffer; zero: all commands, all memory. */
-struct vkm_scope {
-    VkPipelineStageFlags2 stages;
-    VkAccessFlags2 access;
-};
-
 /* A recording into a command buffer of the host's, in two passes: the first one checks, and makes pipelines, but records
  * nothing; after vkm_rec_again the same calls do. vkm_rec_end puts the last barrier. It is never submitted here. */
-enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *name, VkCommandBuffer commands,
-                                      struct vkm_scope before, struct vkm_scope after, struct vkm_rec **out);
+enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *name, const struct vkmoe_vulkan_record *where,
+                                      struct vkm_rec **out);
 /* The first error of the first pass, or the second pass begins: nothing in it can fail. */
 enum vkmoe_status vkm_rec_again(struct vkm_rec *rec);
 

@@ -5,6 +5,9 @@
 
 #include "stack/stack.h"
 
+_Static_assert((int)VKMOE_VULKAN_32 == TYPE_F32 && (int)VKMOE_VULKAN_F16 == TYPE_F16 && (int)VKMOE_VULKAN_BF16 == TYPE_BF16,
+               "a host's types are those of arrays");
+
 /* One argument being checked: the first failure is logged and latches. */
 struct check {
     const struct vkmoe_stack *stack;
@@ -47,7 +50,7 @@ static struct vkm_host_rows rows_of(struct check *c, const char *name, const str
                              name, (unsigned long long)array->bytes, (unsigned long long)((all - 1) * stride + row));
     out.addr = array->address;
     out.stride = (uint32_t)(stride / size);
-    out.type = array->type == VKMOE_VULKAN_F16 ? TYPE_F16 : array->type == VKMOE_VULKAN_BF16 ? TYPE_BF16 : TYPE_F32;
+    out.type = array->type;
     return out;
 }
 
@@ -68,9 +71,7 @@ static enum vkmoe_status record(struct check *c, const struct vkmoe_vulkan_recor
         refuse(c, "commands", "is required");
     if (c->status)
         return c->status;
-    const struct vkm_scope before = {where->before.stages, where->before.access};
-    const struct vkm_scope after = {where->after.stages, where->after.access};
-    enum vkmoe_status status = vkm_rec_create_into(c->stack->ctx, name, where->commands, before, after, &rec);
+    enum vkmoe_status status = vkm_rec_create_into(c->stack->ctx, name, where, &rec);
     if (status)
         return status;
     fn(rec, r);
