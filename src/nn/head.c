@@ -153,7 +153,6 @@ void vkm_net_output_backward(struct vkm_rec *rec, const struct vkm_net *net)
 {
     if (!net->ends.out)
         return;
-    final_norm(rec, net); /* other work may have come between */
     logits_backward(rec, net, 0, net->T);
     final_norm_backward(rec, net);
 }

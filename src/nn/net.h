@@ -128,7 +128,8 @@ void vkm_net_gate_losses(struct vkm_rec *rec, const struct vkm_net *net, const s
 void vkm_net_input_map(struct vkm_rec *rec, const struct vkm_net *net);
 /* Its gradient, and with `wanted` net->in becomes its own gradient, from scratch.dx */
 void vkm_net_input_map_backward(struct vkm_rec *rec, const struct vkm_net *net, bool wanted);
-/* [T,out] from x_out, or x_out itself; then from the output's gradient, which stands in vkm_net_output_grad, to scratch.dx */
+/* [T,out] from x_out, or x_out itself; then from the output's gradient, which stands in vkm_net_output_grad, to scratch.dx:
+ * scratch.h is still as vkm_net_output left it */
 struct vkm_buf vkm_net_output(struct vkm_rec *rec, const struct vkm_net *net);
 struct vkm_buf vkm_net_output_grad(const struct vkm_net *net);
 void vkm_net_output_backward(struct vkm_rec *rec, const struct vkm_net *net);

@@ -41,7 +41,8 @@ static void write_routing(void *user, struct vkm_rec *rec, const struct vkm_net 
     }
 }
 
-static void forward(struct vkm_rec *rec, const struct vkm_net *net, struct window w, struct vkm_buf counts)
+/* The outputs [T,O]. */
+static struct vkm_buf forward(struct vkm_rec *rec, const struct vkm_net *net, struct window w, struct vkm_buf counts)
 {
     const struct vkm_observer observer = {write_routing, &w};
     struct vkm_host_rows in = part(&w.arrays->in, 0, w.first, w.count), out = part(&w.arrays->out, 0, w.first, w.count);
@@ -51,6 +52,7 @@ static void forward(struct vkm_rec *rec, const struct vkm_net *net, struct windo
     struct vkm_buf result = vkm_net_output(rec, net);
     if (w.arrays->out.addr)
         vkm_op_host_write(rec, result, &out);
+    return result;
 }
 
 void vkm_stack_forward(struct vkm_rec *rec, const struct vkmoe_stack *s, const struct vkm_stack_arrays *arrays)
@@ -82,10 +84,10 @@ void vkm_stack_backward(struct vkm_rec *rec, const struct vkmoe_stack *s, const 
                         const struct vkm_host_rows *din)
 {
     const struct vkm_net *net = s->train;
-    struct vkm_buf gradient = vkm_net_output_grad(net), plain = vkm_buf_slice(gradient, 0, (uint64_t)dout->rows * dout->width * 4);
-    vkm_op_host_read(rec, dout, plain, net->T);
+    struct vkm_buf gradient = vkm_net_output_grad(net);
+    vkm_op_host_read(rec, dout, gradient, net->T);
     if (net->type == TYPE_F16)
-        vkm_op_scale(rec, plain, plain, net->loss_scale, (uint64_t)net->T * dout->width);
+        vkm_op_scale(rec, gradient, gradient, net->loss_scale, (uint64_t)net->T * dout->width);
     backward(rec, s, din->addr != 0);
     if (din->addr)
         vkm_op_host_write(rec, net->ends.in ? net->in : net->scratch.dx, din);
@@ -115,8 +117,7 @@ void vkm_stack_gradient(struct vkm_rec *rec, const struct vkmoe_stack *s, const 
     const struct vkm_stack_arrays arrays = {.in = *in};
     const uint32_t T = net->T, O = vkm_stack_out(s);
     const float mean = 1 / (float)T;
-    vkm_stack_forward_kept(rec, s, &arrays);
-    struct vkm_buf out = net->ends.out ? scratch->logits : net->x_out;
+    struct vkm_buf out = forward(rec, net, (struct window){&arrays, 0, T}, expert_tokens(s));
     vkm_op_host_read(rec, target, s->target, T);
     if (s->config.loss == VKMOE_STACK_CROSS_ENTROPY)
         vkm_op_xent(rec, out, s->target, scratch->loss, scratch->z_loss, net->loss_scale, T, O, 0, mean);
