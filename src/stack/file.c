@@ -38,18 +38,8 @@ static const struct vkm_field config_fields[] = {
     VKM_ENUMERATION(vkmoe_stack_config, "router_init", router_init, vkm_init_names),
     VKM_ENUMERATION(vkmoe_stack_config, "loss", loss, vkm_loss_names),
     VKM_FIELD(vkmoe_stack_config, no_balance, VKM_FIELD_FLAG),
-    VKM_MEMBER(vkmoe_stack_config, "simbal", balance.simbal, VKM_FIELD_REAL),
-    VKM_MEMBER(vkmoe_stack_config, "lbl", balance.lbl, VKM_FIELD_REAL),
-    VKM_MEMBER(vkmoe_stack_config, "lossfree", balance.lossfree, VKM_FIELD_REAL),
-    VKM_MEMBER(vkmoe_stack_config, "router_z", balance.router_z, VKM_FIELD_REAL),
-    VKM_ENUMERATION(vkmoe_stack_config, "lbl_scope", balance.lbl_scope, vkm_scope_names),
-    VKM_MEMBER(vkmoe_stack_config, "lbl_full", balance.lbl_full, VKM_FIELD_FLAG),
-    VKM_FIELD(vkmoe_stack_config, lr, VKM_FIELD_REAL),
-    VKM_FIELD(vkmoe_stack_config, beta1, VKM_FIELD_REAL),
-    VKM_FIELD(vkmoe_stack_config, beta2, VKM_FIELD_REAL),
-    VKM_FIELD(vkmoe_stack_config, eps, VKM_FIELD_REAL),
-    VKM_FIELD(vkmoe_stack_config, weight_decay, VKM_FIELD_REAL),
-    VKM_FIELD(vkmoe_stack_config, clip, VKM_FIELD_REAL),
+    VKM_BALANCE_FIELDS(vkmoe_stack_config),
+    VKM_ADAMW_FIELDS(vkmoe_stack_config),
 };
 static const struct vkm_field state_fields[] = {
     VKM_FIELD(state, step, VKM_FIELD_COUNT32),
@@ -204,14 +194,16 @@ enum vkmoe_status vkmoe_stack_load(struct vkmoe_context *ctx, const char *path, 
     struct vkmoe_stack_config config = {0};
     struct vkmoe_stack *s = NULL;
     struct state state = {0};
+    struct vkm_json in = {.log = &ctx->log, .path = path};
+    const struct vkmoe_log prefixed = vkm_json_log(&in);
     *out = NULL;
     enum vkmoe_status status = vkm_safetensors_open(&ctx->log, path, &file);
     if (!status)
         status = parse(&ctx->log, path, file, "stack", &config, config_fields, COUNT(config_fields));
     if (!status)
         status = parse(&ctx->log, path, file, "state", &state, state_fields, COUNT(state_fields));
-    if (!status && vkm_config_check_stack(&(struct vkmoe_log){0}, &config))
-        status = vkm_fail(&ctx->log, VKMOE_ERROR_FORMAT, "%s: its \"stack\" has values that no stack can have", path);
+    if (!status && vkm_config_check_stack(&prefixed, &config))
+        status = VKMOE_ERROR_FORMAT;
     if (!status && !(status = vkmoe_stack_create(ctx, &config, &s)))
         status = fill_all(s, file, &state);
     vkm_safetensors_close(file);

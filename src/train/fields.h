@@ -31,6 +31,17 @@ struct vkm_field {
 #define VKM_FIELD(type, name, kind) VKM_MEMBER(type, #name, name, kind)
 #define VKM_ENUMERATION(type, name, member, table) {name, VKM_FIELD_ENUM, offsetof(struct type, member), &table}
 
+/* What configurations of training have in common. */
+#define VKM_ADAMW_FIELDS(type) \
+    VKM_FIELD(type, lr, VKM_FIELD_REAL), VKM_FIELD(type, beta1, VKM_FIELD_REAL), VKM_FIELD(type, beta2, VKM_FIELD_REAL), \
+    VKM_FIELD(type, eps, VKM_FIELD_REAL), VKM_FIELD(type, weight_decay, VKM_FIELD_REAL), VKM_FIELD(type, clip, VKM_FIELD_REAL)
+#define VKM_BALANCE_FIELDS(type) \
+    VKM_MEMBER(type, "simbal", balance.simbal, VKM_FIELD_REAL), VKM_MEMBER(type, "lbl", balance.lbl, VKM_FIELD_REAL), \
+    VKM_MEMBER(type, "lossfree", balance.lossfree, VKM_FIELD_REAL), \
+    VKM_MEMBER(type, "router_z", balance.router_z, VKM_FIELD_REAL), \
+    VKM_ENUMERATION(type, "lbl_scope", balance.lbl_scope, vkm_scope_names), \
+    VKM_MEMBER(type, "lbl_full", balance.lbl_full, VKM_FIELD_FLAG)
+
 /* NULL: no memory. */
 json_t *vkm_fields_write(const void *from, const struct vkm_field *fields, size_t count);
 /* Each is required; a failure latches in `in`. */
