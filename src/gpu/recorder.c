@@ -184,9 +184,8 @@ enum vkmoe_status vkm_rec_create(struct vkmoe_context *ctx, const char *name, st
 enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *name, const struct vkmoe_vulkan_record *where,
                                       struct vkm_rec **out)
 {
-    static const struct vkmoe_vulkan_scope written = {VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT};
-    static const struct vkmoe_vulkan_scope used = {VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-                                                   VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
+    static const struct vkmoe_vulkan_scope all = {VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+                                                  VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
     *out = NULL;
     struct vkm_rec *rec = new_recording(ctx, name);
     struct part *part = rec ? add_part(rec) : NULL;
@@ -196,8 +195,8 @@ enum vkmoe_status vkm_rec_create_into(struct vkmoe_context *ctx, const char *nam
     }
     part->commands = where->commands;
     rec->into = rec->dry = rec->open = true;
-    rec->before = where->before.stages ? where->before : written;
-    rec->after = where->after.stages ? where->after : used;
+    rec->before = where->before.stages ? where->before : all;
+    rec->after = where->after.stages ? where->after : all;
     *out = rec;
     return VKMOE_OK;
 }

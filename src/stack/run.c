@@ -5,11 +5,8 @@
 
 void vkm_stack_own_destroy(struct vkm_stack_own *own)
 {
-    vkm_rec_destroy(own->step);
-    vkm_rec_destroy(own->forward);
-    vkm_rec_destroy(own->kept);
-    vkm_rec_destroy(own->backward);
-    vkm_rec_destroy(own->update);
+    for (int i = 0; i < VKM_STACK_RUNS; i++)
+        vkm_rec_destroy(own->runs[i].rec);
     vkm_arena_destroy(own->upload);
     vkm_arena_destroy(own->readback);
     *own = (struct vkm_stack_own){0};
@@ -45,45 +42,47 @@ fail:
     return status;
 }
 
-/* What is recorded once and run at each call. */
-enum what { STEP, FORWARD, KEPT, BACKWARD, UPDATE };
-
-static void record(struct vkm_rec *rec, struct vkmoe_stack *s, enum what what)
+static void record(struct vkm_rec *rec, struct vkmoe_stack *s, enum vkm_stack_run what)
 {
     const struct vkmoe_stack_config *c = &s->config;
     const struct vkm_stack_own *own = &s->own;
-    const uint32_t rows = what == FORWARD ? c->rows : c->batch;
+    const uint32_t rows = what == VKM_STACK_FORWARD ? c->rows : c->batch;
     const struct vkm_host_rows in = packed(own->in, rows, vkm_stack_in(s));
     const struct vkm_host_rows target = packed(own->target, rows, vkm_stack_target(s));
     const struct vkm_host_rows dout = packed(own->target, rows, vkm_stack_out(s));
-    const struct vkm_host_rows din = packed(own->out, c->precision == VKMOE_F16 ? 0 : rows, vkm_stack_in(s));
+    const struct vkm_host_rows none = {0}, din = packed(own->out, rows, vkm_stack_in(s));
     struct vkm_stack_arrays arrays = {.in = in, .out = packed(own->out, rows, vkm_stack_out(s))};
     switch (what) {
-    case STEP:
+    case VKM_STACK_STEP:
         vkm_stack_step(rec, s, &in, &target);
         break;
-    case FORWARD:
+    case VKM_STACK_FORWARD:
         arrays.experts = packed(own->experts, rows, c->top_k);
         arrays.gates = packed(own->gates, rows, c->top_k);
         vkm_stack_forward(rec, s, &arrays);
         break;
-    case KEPT:
+    case VKM_STACK_KEPT:
         vkm_stack_forward_kept(rec, s, &arrays);
         break;
-    case BACKWARD:
-        vkm_stack_backward(rec, s, &dout, din.rows ? &din : &(struct vkm_host_rows){0});
+    case VKM_STACK_BACKWARD:
+        vkm_stack_backward(rec, s, &dout, c->precision == VKMOE_F16 ? &none : &din);
         break;
-    case UPDATE:
+    case VKM_STACK_UPDATE:
         vkm_stack_update(rec, s);
+        break;
+    case VKM_STACK_RUNS:
+        break;
     }
 }
 
 /* Records it where that has not been done, or another learning rate is in it. */
-static enum vkmoe_status recorded(struct vkmoe_stack *s, enum what what, struct vkm_rec **rec, float *lr)
+static enum vkmoe_status recorded(struct vkmoe_stack *s, enum vkm_stack_run what)
 {
     static const char *const names[] = {"stack step", "stack forward", "stack forward", "stack backward", "stack update"};
+    const bool has_lr = what == VKM_STACK_STEP || what == VKM_STACK_UPDATE;
+    struct vkm_rec **rec = &s->own.runs[what].rec;
     enum vkmoe_status status;
-    if (*rec && (!lr || *lr == s->lr))
+    if (*rec && (!has_lr || s->own.runs[what].lr == s->lr))
         return VKMOE_OK;
     vkm_rec_destroy(*rec);
     if ((status = vkm_rec_create(s->ctx, names[what], rec)))
@@ -92,19 +91,17 @@ static enum vkmoe_status recorded(struct vkmoe_stack *s, enum what what, struct 
     if ((status = vkm_rec_end(*rec))) {
         vkm_rec_destroy(*rec);
         *rec = NULL;
-        return status;
     }
-    if (lr)
-        *lr = s->lr;
-    return VKMOE_OK;
+    s->own.runs[what].lr = s->lr;
+    return status;
 }
 
-static enum vkmoe_status run(struct vkmoe_stack *s, enum what what, struct vkm_rec **rec, float *lr)
+static enum vkmoe_status run(struct vkmoe_stack *s, enum vkm_stack_run what)
 {
     uint64_t ticket;
-    enum vkmoe_status status = recorded(s, what, rec, lr);
+    enum vkmoe_status status = recorded(s, what);
     if (!status)
-        status = vkm_rec_submit(*rec, &ticket);
+        status = vkm_rec_submit(s->own.runs[what].rec, &ticket);
     return status ? status : vkm_wait(s->ctx, ticket);
 }
 
@@ -125,7 +122,7 @@ enum vkmoe_status vkmoe_stack_step(struct vkmoe_stack *s, const float *in, const
                             (unsigned long long)i, classes[i], s->config.d_out);
     memcpy(s->own.in.host, in, rows * vkm_stack_in(s) * sizeof(float));
     memcpy(s->own.target.host, target, rows * vkm_stack_target(s) * sizeof(float));
-    if (!(status = run(s, STEP, &s->own.step, &s->own.step_lr)) && report)
+    if (!(status = run(s, VKM_STACK_STEP)) && report)
         vkm_stack_read_report(s, report);
     return status;
 }
@@ -148,7 +145,7 @@ enum vkmoe_status vkmoe_stack_forward(struct vkmoe_stack *s, uint64_t rows, cons
         const uint64_t count = rows - first < most ? rows - first : most;
         memcpy(s->own.in.host, in + first * I, count * I * sizeof(float));
         memset((float *)s->own.in.host + count * I, 0, (most - count) * I * sizeof(float));
-        if ((status = run(s, FORWARD, &s->own.forward, NULL)))
+        if ((status = run(s, VKM_STACK_FORWARD)))
             break;
         if (out)
             memcpy(out + first * O, s->own.out.host, count * O * sizeof(float));
@@ -167,7 +164,7 @@ enum vkmoe_status vkmoe_stack_forward_kept(struct vkmoe_stack *s, const float *i
     if (status || (status = allocate(s)))
         return status;
     memcpy(s->own.in.host, in, rows * vkm_stack_in(s) * sizeof(float));
-    if ((status = run(s, KEPT, &s->own.kept, NULL)))
+    if ((status = run(s, VKM_STACK_KEPT)))
         return status;
     s->kept = true;
     if (out)
@@ -187,7 +184,7 @@ enum vkmoe_status vkmoe_stack_backward(struct vkmoe_stack *s, const float *dout,
     if (din && s->config.precision == VKMOE_F16)
         return vkm_fail(&s->ctx->log, VKMOE_ERROR_ARGUMENT, "vkmoe_stack_backward: din is not there in f16; use bf16 or f32");
     memcpy(s->own.target.host, dout, rows * vkm_stack_out(s) * sizeof(float));
-    if ((status = run(s, BACKWARD, &s->own.backward, NULL)))
+    if ((status = run(s, VKM_STACK_BACKWARD)))
         return status;
     s->kept = false;
     s->accumulated = true;
@@ -204,7 +201,7 @@ enum vkmoe_status vkmoe_stack_update(struct vkmoe_stack *s, struct vkmoe_stack_r
     if (!s->accumulated)
         return vkm_fail(&s->ctx->log, VKMOE_ERROR_ARGUMENT, "vkmoe_stack_update: there is no gradient; call vkmoe_stack_backward "
                         "before it");
-    if ((status = run(s, UPDATE, &s->own.update, &s->own.update_lr)))
+    if ((status = run(s, VKM_STACK_UPDATE)))
         return status;
     s->accumulated = false;
     if (report)

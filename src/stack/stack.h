@@ -12,13 +12,20 @@ struct vkm_stack_stats {
     struct adam_state adam;
 };
 
+/* What is recorded once and run at each call. */
+enum vkm_stack_run {
+    VKM_STACK_STEP, VKM_STACK_FORWARD, VKM_STACK_KEPT, VKM_STACK_BACKWARD, VKM_STACK_UPDATE, VKM_STACK_RUNS
+};
+
 /* What the functions on host memory need: nothing of it exists before the first of them. */
 struct vkm_stack_own {
     struct vkm_arena *upload, *readback;
     struct vkm_buf in, target;      /* host's rows and targets, of the larger of batch and rows */
     struct vkm_buf out, experts, gates;
-    struct vkm_rec *step, *forward, *kept, *backward, *update;
-    float step_lr, update_lr;       /* that they were recorded with */
+    struct {
+        struct vkm_rec *rec;
+        float lr;                   /* that it was recorded with */
+    } runs[VKM_STACK_RUNS];
 };
 
 struct vkmoe_stack {
