@@ -5,6 +5,7 @@
 
 #include "ops_fixture.h"
 
+#include "nn/params.h"
 #include "ops/ops.h"
 
 struct ops_case {
@@ -32,6 +33,16 @@ extern const struct ops_case ops_cases_stack[];
 
 /* struct loss_scale: an input of kernels. A power of two, by which they multiply exactly. */
 struct ops_array ops_loss_scale(struct ops *o, float scale);
+
+/* The parameter that lies at (id, layer) of the reference's array: the orders of the two tables are the same. */
+const struct vkm_param *ops_param(const struct vkm_params *params, enum ref_param id, size_t layer);
+/* All of them to or from the reference's layout. ERROR_ARGUMENT where the tables' sizes differ. */
+enum ops_transfer { OPS_PUT_WEIGHTS, OPS_PUT_GRADS, OPS_GET_GRADS };
+enum vkmoe_status ops_transfer(struct ops *o, const struct ref_model *m, const struct vkm_params *params, enum ops_transfer what,
+                               float *values);
+/* Gradients in that layout, parameter by parameter. */
+void ops_expect_grads(struct ops *o, const struct ref_model *m, const struct vkm_params *params, const float *got,
+                      const struct num *want);
 
 /* A routing with its outputs as arrays: T, E, K, F, D. idx [T,K] was filled by the case. */
 struct ops_routing {

@@ -68,30 +68,38 @@ static enum vkmoe_status create_nets(struct ops *o, struct whole *w, bool small_
     return vkm_net_commit(w->eval);
 }
 
-/* The parameter that lies at (id, layer) of the reference's array. The orders of the two tables are the same. */
-static const struct vkm_param *param_of(const struct whole *w, int id, size_t layer)
+const struct vkm_param *ops_param(const struct vkm_params *params, enum ref_param id, size_t layer)
 {
-    return vkm_params_get(&w->net->params, (enum vkm_param_id)id, id < REF_EMBED ? (int32_t)layer : VKM_NO_LAYER);
+    return vkm_params_get(params, (enum vkm_param_id)id, id < REF_EMBED ? (int32_t)layer : VKM_NO_LAYER);
 }
 
-static enum vkmoe_status transfer_params(struct ops *o, const struct whole *w, bool upload, float *got)
+enum vkmoe_status ops_transfer(struct ops *o, const struct ref_model *m, const struct vkm_params *params, enum ops_transfer what,
+                               float *values)
 {
     enum vkmoe_status status = VKMOE_OK;
     for (int id = 0; id < REF_PARAM_KINDS; id++)
-        for (size_t layer = 0; layer < (id < REF_EMBED ? w->m.L : 1); layer++) {
-            const struct vkm_param *p = param_of(w, id, layer);
-            const size_t at = ref_param_offset(&w->m, (enum ref_param)id, layer);
-            if (p->count != ref_param_count(&w->m, (enum ref_param)id))
+        for (size_t layer = 0; layer < (id < REF_EMBED ? m->L : 1) && !status; layer++) {
+            const struct vkm_param *p = ops_param(params, (enum ref_param)id, layer);
+            float *at = values + ref_param_offset(m, (enum ref_param)id, layer);
+            if (p->count != ref_param_count(m, (enum ref_param)id))
                 return VKMOE_ERROR_ARGUMENT;
-            if (!p->count)
-                continue;
-            if (upload && ((status = vkm_buf_upload(o->ctx, p->weight, w->weights + at, 4 * p->count)) ||
-                           (status = vkm_buf_upload(o->ctx, p->grad, w->grads + at, 4 * p->count))))
-                return status;
-            if (!upload && (status = vkm_buf_download(o->ctx, p->grad, got + at, 4 * p->count)))
-                return status;
+            if (p->count && what == OPS_GET_GRADS)
+                status = vkm_buf_download(o->ctx, p->grad, at, 4 * p->count);
+            else if (p->count)
+                status = vkm_buf_upload(o->ctx, what == OPS_PUT_WEIGHTS ? p->weight : p->grad, at, 4 * p->count);
         }
     return status;
+}
+
+void ops_expect_grads(struct ops *o, const struct ref_model *m, const struct vkm_params *params, const float *got,
+                      const struct num *want)
+{
+    for (int id = 0; id < REF_PARAM_KINDS; id++)
+        for (size_t layer = 0; layer < (id < REF_EMBED ? m->L : 1); layer++) {
+            const size_t at = ref_param_offset(m, (enum ref_param)id, layer), count = ref_param_count(m, (enum ref_param)id);
+            if (count)
+                ops_expect_floats(o, ops_param(params, (enum ref_param)id, layer)->name, got + at, count, want + at);
+        }
 }
 
 /* Nothing that an earlier run left behind is right by chance. */
@@ -127,7 +135,7 @@ static void record(struct ops *o, struct whole *w)
     vkm_net_loss(rec, w->net, w->target.buf, &loss);
     vkm_net_backward(rec, w->net, w->tok.buf, &loss);
     for (size_t layer = 0; layer < w->m.L && w->m.simbal > 0; layer++) {
-        const struct vkm_param *router = param_of(w, REF_ROUTER, layer);
+        const struct vkm_param *router = ops_param(&w->net->params, REF_ROUTER, layer);
         vkm_op_simbal(rec, router->weight, router->grad, w->simbal.buf, w->net->loss_scale, w->net->scratch.balance, (uint32_t)w->m.E,
                       (uint32_t)w->m.D, w->variant->balance.simbal);
     }
@@ -179,7 +187,7 @@ static void check(struct ops *o, struct whole *w)
             else
                 counts[l * m->E + idx[l * R + i]]++;
     }
-    if (transfer_params(o, w, false, grads) ||
+    if (ops_transfer(o, m, &w->net->params, OPS_GET_GRADS, grads) ||
         vkm_buf_download(o->ctx, w->eval->scratch.logits, logits, 4 * m->S * m->V))
         ops_fail(o, "cannot read gradients or logits");
     for (size_t i = 0; i < m->L * m->E; i++) {
@@ -200,14 +208,7 @@ static void check(struct ops *o, struct whole *w)
         expect_sum(o, "router z", w->router_z, out.router_z);
         expect_sum(o, "summed loss", w->eval_loss, num_mul(out.cross_entropy, num_exact((double)w->T)));
         ops_expect_floats(o, "logits", logits, m->S * m->V, out.logits);
-        for (int id = 0; id < REF_PARAM_KINDS; id++)
-            for (size_t layer = 0; layer < (id < REF_EMBED ? m->L : 1); layer++) {
-                const size_t at = ref_param_offset(m, (enum ref_param)id, layer);
-                if (!ref_param_count(m, (enum ref_param)id))
-                    continue;
-                ops_expect_floats(o, param_of(w, id, layer)->name, grads + at, ref_param_count(m, (enum ref_param)id),
-                                  out.grad + at);
-            }
+        ops_expect_grads(o, m, &w->net->params, grads, out.grad);
     }
     free(params);
     free(out.grad);
@@ -248,8 +249,8 @@ static bool model(struct ops *o, size_t index, struct ops_result *result)
     w.router_z = ops_added(o, 1);
     w.eval_loss = ops_added(o, 1);
     enum vkmoe_status status = create_nets(o, &w, index % 2);
-    if (!status)
-        status = transfer_params(o, &w, true, NULL);
+    if (!status && !(status = ops_transfer(o, &w.m, &w.net->params, OPS_PUT_WEIGHTS, w.weights)))
+        status = ops_transfer(o, &w.m, &w.net->params, OPS_PUT_GRADS, w.grads);
     if (status) {
         ops_fail(o, "%s", vkmoe_status_name(status));
     } else {

@@ -140,27 +140,6 @@ static struct ref_model model_of(const struct vkmoe_stack_config *c, const struc
         .I = c->d_in};
 }
 
-static const struct vkm_param *param_of(const struct whole *w, int id, size_t layer)
-{
-    return vkm_params_get(&w->stack->train->params, (enum vkm_param_id)id, id < REF_EMBED ? (int32_t)layer : VKM_NO_LAYER);
-}
-
-static enum vkmoe_status transfer(struct ops *o, const struct whole *w, float *grads)
-{
-    enum vkmoe_status status = VKMOE_OK;
-    for (int id = 0; id < REF_PARAM_KINDS; id++)
-        for (size_t layer = 0; layer < (id < REF_EMBED ? w->m.L : 1) && !status; layer++) {
-            const struct vkm_param *p = param_of(w, id, layer);
-            const size_t at = ref_param_offset(&w->m, (enum ref_param)id, layer);
-            if (p->count != ref_param_count(&w->m, (enum ref_param)id))
-                return VKMOE_ERROR_ARGUMENT;
-            if (p->count)
-                status = grads ? vkm_buf_download(o->ctx, p->grad, grads + at, 4 * p->count)
-                               : vkm_buf_upload(o->ctx, p->weight, w->weights + at, 4 * p->count);
-        }
-    return status;
-}
-
 static struct vkm_host_rows rows(struct ops_array a, size_t count, size_t width)
 {
     return (struct vkm_host_rows){a.buf.addr, (uint32_t)count, (uint32_t)width, (uint32_t)width, TYPE_F32};
@@ -197,7 +176,7 @@ static void check(struct ops *o, struct whole *w)
     for (size_t i = 0; i < m->L * T * m->K; i++)
         if (idx[i] >= m->E)
             ops_fail(o, "expert %u of %zu chosen", idx[i], m->E);
-    if (transfer(o, w, grads) || vkm_buf_download(o->ctx, w->stack->stats, &stats, sizeof stats))
+    if (ops_transfer(o, m, &w->stack->train->params, OPS_GET_GRADS, grads) || vkm_buf_download(o->ctx, w->stack->stats, &stats, sizeof stats))
         ops_fail(o, "cannot read gradients");
     if (o->result->failure[0])
         return;
@@ -213,13 +192,7 @@ static void check(struct ops *o, struct whole *w)
     else
         ops_expect_floats(o, "loss", &stats.step.loss, 1, &out.cross_entropy);
     ops_expect_floats(o, "LBL", &stats.step.lbl, 1, &out.lbl);
-    for (int id = 0; id < REF_PARAM_KINDS; id++)
-        for (size_t layer = 0; layer < (id < REF_EMBED ? m->L : 1); layer++) {
-            const size_t at = ref_param_offset(m, (enum ref_param)id, layer);
-            const size_t count = ref_param_count(m, (enum ref_param)id);
-            if (count)
-                ops_expect_floats(o, param_of(w, id, layer)->name, grads + at, count, out.grad + at);
-        }
+    ops_expect_grads(o, m, &w->stack->train->params, grads, out.grad);
 }
 
 static bool stack(struct ops *o, size_t index, struct ops_result *result)
@@ -262,7 +235,7 @@ static bool stack(struct ops *o, size_t index, struct ops_result *result)
     w.din = v->dout ? ops_out(o, T * w.I) : ops_scratch(o, 4);
     enum vkmoe_status status = vkmoe_stack_create(o->ctx, &c, &w.stack);
     if (!status)
-        status = transfer(o, &w, NULL);
+        status = ops_transfer(o, &w.m, &w.stack->train->params, OPS_PUT_WEIGHTS, w.weights);
     if (status) {
         ops_fail(o, "%s", vkmoe_status_name(status));
     } else {
