@@ -120,6 +120,17 @@ static void tensor(struct check *c, const char *fields, uint64_t a, uint64_t b, 
                              "%s make a tensor of 2^31 elements or more; choose smaller ones", fields);
 }
 
+/* Of a model or a stack, whose fields are in their ranges. */
+static void check_experts(struct check *c, uint32_t experts, uint32_t top_k, uint32_t d_expert, uint32_t d_shared)
+{
+    if (c->status == VKMOE_OK && d_expert % 4 != 0)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_expert (%u) must be a multiple of 4", d_expert);
+    if (c->status == VKMOE_OK && d_shared % 4 != 0)
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_shared (%u) must be a multiple of 4, or 0", d_shared);
+    if (c->status == VKMOE_OK && (top_k < 1 || top_k > experts))
+        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "top_k (%u) must be between 1 and experts (%u)", top_k, experts);
+}
+
 static void check_model(struct check *c, const struct vkmoe_model_config *m)
 {
     whole(c, "layers", m->layers, 1, VKM_MAX_LAYERS);
@@ -141,13 +152,7 @@ static void check_model(struct check *c, const struct vkmoe_model_config *m)
         c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT,
                              "d_model (%u) / heads (%u) = %u must be a multiple of 4, at most %d; change one of them",
                              m->d_model, m->heads, width, VKM_MAX_HEAD_WIDTH);
-    if (c->status == VKMOE_OK && m->d_expert % 4 != 0)
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_expert (%u) must be a multiple of 4", m->d_expert);
-    if (c->status == VKMOE_OK && m->d_shared % 4 != 0)
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "d_shared (%u) must be a multiple of 4, or 0", m->d_shared);
-    if (c->status == VKMOE_OK && (m->top_k < 1 || m->top_k > m->experts))
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "top_k (%u) must be between 1 and experts (%u)", m->top_k,
-                             m->experts);
+    check_experts(c, m->experts, m->top_k, m->d_expert, m->d_shared);
     real(c, "rope_theta", m->rope_theta, m->rope_theta >= 1, "a finite number, at least 1");
     real(c, "norm_eps", m->norm_eps, m->norm_eps > 0 && m->norm_eps < 1, "between 0 and 1, both excluded");
     tensor(c, "d_model", 3, m->d_model, m->d_model);
@@ -237,14 +242,11 @@ static void check_stack(struct check *c, const struct vkmoe_stack_config *s)
     whole(c, "d_model", s->d_model, 1, VKM_MAX_D_MODEL);
     whole(c, "layers", s->layers, 1, VKM_MAX_LAYERS);
     whole(c, "experts", s->experts, 1, MAX_EXPERTS);
-    whole(c, "top_k", s->top_k, 1, s->experts);
     whole(c, "d_expert", s->d_expert, 4, VKM_MAX_D_EXPERT);
     whole(c, "d_shared", s->d_shared, 0, VKM_MAX_D_EXPERT);
     whole(c, "batch", s->batch, 1, VKM_MAX_ROWS);
     whole(c, "rows", s->rows, 1, VKM_MAX_ROWS);
-    if (c->status == VKMOE_OK && (s->d_expert % 4 || s->d_shared % 4))
-        c->status = vkm_fail(c->log, VKMOE_ERROR_ARGUMENT, "%s (%u) must be a multiple of 4",
-                             s->d_expert % 4 ? "d_expert" : "d_shared", s->d_expert % 4 ? s->d_expert : s->d_shared);
+    check_experts(c, s->experts, s->top_k, s->d_expert, s->d_shared);
     choice(c, "gate", (int)s->gate, VKMOE_GATE_SIGMOID + 1, "softmax or sigmoid");
     choice(c, "precision", (int)s->precision, VKMOE_BF16 + 1, "f32, f16 or bf16");
     choice(c, "router_init", (int)s->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
