@@ -20,7 +20,7 @@ make --silent -C "$work/examples" CFLAGS='-O2 -Wall -Wextra -Wpedantic -Werror'
 "$work/examples/train_text" 2>/dev/null && exit 1
 for i in $(seq 300); do echo "line $i: the quick brown fox jumps over the lazy dog"; done >"$work/text"
 "$work/examples/train_text" "$work/text" "$work/model" 3 >"$work/out"
-grep -q 'validation loss' "$work/out" && [ -s "$work/model/model.safetensors" ]
+grep -q 'validation loss' "$work/out" && [ -s "$work/model/latest/model.safetensors" ]
 "$work/examples/own_device" "$work/text" >"$work/out"
 grep -q 'loss [0-9]' "$work/out"
 

@@ -347,8 +347,8 @@ Test(checkpoint, trainer_json_failures)
     static const struct {
         const char *object, *key, *value, *says;
     } cases[] = {
-        {"", "format", "4", "newer vkmoe"},
-        {"", "format", "2", "written by an older vkmoe (format 2)"},
+        {"", "format", "5", "newer vkmoe"},
+        {"", "format", "3", "written by an older vkmoe (format 3)"},
         {"", "format", "null", "\"format\""},
         {"", "step", "-1", "\"step\" must be an integer"},
         {"", "tokens", "\"1\"", "\"tokens\" must be"},

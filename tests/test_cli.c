@@ -163,7 +163,7 @@ Test(cli, help_names_every_flag)
         "--heads", "--experts", "--top-k", "--d-expert", "--seq", "--batch", "--accum", "--lr", "--warmup",
         "--weight-decay", "--clip", "--balance", "--lbl-scope", "--lbl-gates", "--router-z-loss", "--z-loss", "--gate",
         "--router-init", "--d-shared", "--dense", "--pes-tokens", "--pes-every", "--tensorboard", "--eval-every",
-        "--save-every", "--log-every", "--norm-topk", "--validate", "--profile", "--quiet", "--verbose" };
+        "--save-every", "--keep", "--max-bad-steps", "--spike", "--log-every", "--norm-topk", "--validate", "--profile", "--quiet", "--verbose" };
     struct cli_result help = cli_run("help train"), flag = cli_run("train --help");
     cr_expect_eq(help.status, 0);
     cr_expect_str_eq(help.out, flag.out);
@@ -242,8 +242,9 @@ static struct cli_result train_small(void)
 
 Test(cli, train_eval_generate, .timeout = 300)
 {
-    static const char *const files[] = { "run/config.json", "run/model.safetensors", "run/tokenizer.json",
-                                         "run/optimizer.safetensors", "run/trainer.json", "run/metrics.jsonl" };
+    static const char *const files[] = { "run/latest/config.json", "run/latest/model.safetensors", "run/latest/tokenizer.json",
+                                         "run/latest/optimizer.safetensors", "run/latest/trainer.json",
+                                         "run/latest/checksums.xxh128", "run/best/config.json", "run/metrics.jsonl" };
     struct cli_result train = train_small();
     cr_expect_str_eq(train.err, "");
     cr_expect(!strpbrk(train.out, "\r\033"), "not a terminal, but a live line:\n%s", train.out);
@@ -321,7 +322,7 @@ Test(cli, damaged_model, .timeout = 300)
     struct cli_result train = train_small();
     cli_result_free(&train);
     size_t bytes;
-    char *good = file_read("run/model.safetensors", &bytes);
+    char *good = file_read("run/latest/model.safetensors", &bytes);
     for (int damage = 0; damage < 4; damage++) {
         char *bad = malloc(bytes);
         size_t kept = bytes;
@@ -333,10 +334,12 @@ Test(cli, damaged_model, .timeout = 300)
         case 2: memset(bad, 0xff, 8); break;
         case 3: memset(bad + 8, 'x', 20); break;
         }
-        file_write("run/model.safetensors", bad, kept);
+        file_write("run/latest/model.safetensors", bad, kept);
+        if (damage == 2)
+            remove("run/latest/checksums.xxh128"); /* from now on what is found is what is wrong with the file */
         for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
             struct cli_result result = cli_run(commands[i]);
-            expect_one_line(&result, commands[i], 1, "model.safetensors");
+            expect_one_line(&result, commands[i], 1, i == 2 && damage >= 2 ? "checksums.xxh128" : "model.safetensors");
             cli_result_free(&result);
         }
         free(bad);

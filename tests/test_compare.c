@@ -48,7 +48,7 @@ Test(compare, flags_reach_the_run)
     free(cli_must("train --data text.txt --out run --steps 4 --eval-every 2 --balance lossfree+simbal=0.2+lbl --gate sigmoid "
               "--lbl-scope global --lbl-gates full --router-init unit --d-shared 8 --z-loss 0.002 --pes-tokens 64 "
               "--pes-every 2 --tensorboard --save-every 2 " SMALL));
-    json_t *root = load("run/trainer.json");
+    json_t *root = load("run/latest/trainer.json");
     const json_t *train = json_object_get(root, "train"), *model = json_object_get(root, "model");
     cr_expect_float_eq(number(train, "z_loss"), 0.002, 1e-6);
     cr_expect_eq(number(train, "pes_tokens"), 64);
@@ -145,7 +145,7 @@ static struct timespec written(const char *run)
 {
     char path[128];
     struct stat info;
-    snprintf(path, sizeof path, "cmp/%s/model.safetensors", run);
+    snprintf(path, sizeof path, "cmp/%s/latest/model.safetensors", run);
     cr_assert(stat(path, &info) == 0, "%s is not there", path);
     return info.st_mtim;
 }
@@ -247,14 +247,14 @@ Test(compare, interrupted_and_gone_on_with)
     cr_assert_eq(interrupted.status, 130, "status %d: %s", interrupted.status, interrupted.err);
     cr_expect(strstr(interrupted.out, "compare --data text.txt --out cmp --methods none,simbal"), "%s", interrupted.out);
     cli_result_free(&interrupted);
-    json_t *root = load("cmp/none-1/trainer.json");
+    json_t *root = load("cmp/none-1/latest/trainer.json");
     const double step = number(root, "step");
     cr_expect(step > 0.0 && step < 300.0, "stopped at step %g", step);
     json_decref(root);
     cr_expect(!file_exists("cmp/simbal-1"));
 
     free(cli_must(command));
-    root = load("cmp/none-1/trainer.json");
+    root = load("cmp/none-1/latest/trainer.json");
     cr_expect_eq(number(root, "step"), 300);
     json_decref(root);
     cr_expect(file_exists("cmp/none-1/evaluation.json") && file_exists("cmp/simbal-1/evaluation.json"));

@@ -75,8 +75,8 @@ static void expect_same(size_t index, const char *a, const char *b)
     static const char *const files[] = {"model.safetensors", "optimizer.safetensors", "trainer.json", "config.json"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char x[300], y[300];
-        snprintf(x, sizeof x, "%s/%s", a, files[i]);
-        snprintf(y, sizeof y, "%s/%s", b, files[i]);
+        snprintf(x, sizeof x, "%s/latest/%s", a, files[i]);
+        snprintf(y, sizeof y, "%s/latest/%s", b, files[i]);
         cr_expect(same_file(x, y), "method %zu (%s): %s differs from %s", index, methods[index].balance, y, x);
     }
 }
@@ -215,8 +215,8 @@ Test(methods, recompute_and_precision, .init = scratch_begin, .fini = scratch_en
     }
     cr_expect(computed.activation_bytes < kept.activation_bytes);
     char x[300], y[300];
-    snprintf(x, sizeof x, "%s/model.safetensors", dirs[0]);
-    snprintf(y, sizeof y, "%s/model.safetensors", dirs[1]);
+    snprintf(x, sizeof x, "%s/latest/model.safetensors", dirs[0]);
+    snprintf(y, sizeof y, "%s/latest/model.safetensors", dirs[1]);
     cr_expect(same_file(x, y), "recomputed activations are others");
     for (enum vkmoe_precision p = VKMOE_F16; p <= VKMOE_BF16 && vkmoe_context_device(ctx)->storage16; p++) {
         struct vkmoe_trainer_desc desc = describe(METHODS - 1, data);

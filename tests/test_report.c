@@ -268,7 +268,7 @@ struct bad_file {
 static const struct bad_file bad_files[] = {
     { "trainer.json", "", "trainer.json:1: " },
     { "trainer.json", "[1]", "trainer.json: is not a JSON object" },
-    { "trainer.json", "{\"format\":1}", "trainer.json: \"format\" must be from 2 to 3" },
+    { "trainer.json", "{\"format\":1}", "trainer.json: \"format\" must be from 2 to 4" },
     { "trainer.json", "{\"format\":2,\"model\":[],\"train\":{},\"data\":\"1\"}", "\"model\" must be an object" },
     { "trainer.json", "{\"format\":2,\"model\":{},\"train\":{},\"data\":\"1\",\"skipped\":0}",
       "\"layers\" is missing" },

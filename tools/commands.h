@@ -4,6 +4,6 @@
 #include "options.h"
 
 extern const struct command command_devices, command_train, command_compare, command_report, command_eval,
-    command_generate, command_selftest, command_bench, command_tune;
+    command_generate, command_inspect, command_selftest, command_bench, command_tune;
 
 #endif

@@ -26,7 +26,8 @@ struct contender {
 /* One run. */
 struct entry {
     char *dir;
-    uint64_t step;                 /* of its checkpoint; 0: it has none */
+    bool saved;                    /* it has a checkpoint, */
+    uint64_t step;                 /* of this step */
     bool finished;                 /* trained and evaluated */
 };
 

@@ -39,7 +39,7 @@ static int train(struct contest *c, uint32_t seed, size_t method)
     struct progress p = { 0 };
     struct view view = { c, seed, method };
     config.seed = c->first_seed + seed;
-    if (entry->step > 0) {
+    if (entry->saved) {
         desc.resume_dir = entry->dir;
     } else if (contest_clear_run(entry->dir)) {
         desc.run_dir = entry->dir;
@@ -50,7 +50,7 @@ static int train(struct contest *c, uint32_t seed, size_t method)
     }
     enum vkmoe_status status = vkmoe_trainer_create(c->ctx, &desc, &trainer);
     if (status == VKMOE_OK)
-        status = run_begin(trainer, c->quiet, &p);
+        status = run_begin(trainer, c->data, c->quiet, &p);
     if (status == VKMOE_OK)
         status = run_steps(trainer, &p, &report, &(struct run_output){ show_live, show_line, &view });
     if (status == VKMOE_OK) {

@@ -44,8 +44,8 @@ static size_t timed(const struct contest *c)
 /* A run's own directory is no place for others. */
 static bool is_run(const char *dir)
 {
-    char *trainer = path_in(dir, "trainer.json"), *metrics = path_in(dir, "metrics.jsonl");
-    const bool found = !trainer || !metrics || access(trainer, F_OK) == 0 || access(metrics, F_OK) == 0;
+    char *trainer = checkpoint_file(dir, "trainer.json"), *metrics = path_in(dir, "metrics.jsonl");
+    const bool found = trainer || !metrics || access(metrics, F_OK) == 0;
     free(trainer);
     free(metrics);
     return found;
@@ -100,11 +100,11 @@ bool contest_save(const struct contest *c)
 /* Step of the run's checkpoint, if it has one, and whether it is evaluated too. false after a message. */
 static bool find_run(struct entry *entry, uint64_t steps)
 {
-    bool absent;
-    char *trainer = path_in(entry->dir, "trainer.json"), *evaluation = path_in(entry->dir, EVALUATION_FILE);
-    json_t *root = trainer && evaluation ? json_file_load(trainer, &absent) : NULL;
-    const bool fine = root || (trainer && evaluation && absent);
+    char *trainer = checkpoint_file(entry->dir, "trainer.json"), *evaluation = path_in(entry->dir, EVALUATION_FILE);
+    json_t *root = trainer && evaluation ? json_file_load(trainer, NULL) : NULL;
+    const bool fine = evaluation && (root || !trainer);
     if (root) {
+        entry->saved = true;
         entry->step = (uint64_t)json_integer_value(json_object_get(root, "step"));
         entry->finished = entry->step >= steps && access(evaluation, F_OK) == 0;
     }
@@ -138,12 +138,10 @@ bool contest_find_runs(struct contest *c)
     return true;
 }
 
-/* A file that a run writes, or one that it was writing when it was stopped. */
+/* A file that a run writes outside its checkpoints, or one that it was writing when it was stopped. */
 static bool of_a_run(const char *name)
 {
-    static const char *const names[] = { "metrics.jsonl", "config.json", "model.safetensors", "tokenizer.json",
-                                         "tokenizer_config.json", "optimizer.safetensors", "trainer.json",
-                                         EVALUATION_FILE };
+    static const char *const names[] = { "metrics.jsonl", EVALUATION_FILE };
     if (strncmp(name, "events.out.tfevents.", 20) == 0)
         return true;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

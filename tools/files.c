@@ -67,6 +67,16 @@ fail:
     return NULL;
 }
 
+char *checkpoint_file(const char *dir, const char *name)
+{
+    const struct vkmoe_log silent = { 0 };
+    char *checkpoint, *path = NULL;
+    if (vkmoe_checkpoint_find(silent, dir, &checkpoint) == VKMOE_OK)
+        path = path_in(checkpoint, name);
+    vkmoe_text_free(checkpoint);
+    return path;
+}
+
 json_t *json_file_load(const char *path, bool *absent)
 {
     json_error_t error;

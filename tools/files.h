@@ -13,6 +13,10 @@ char *file_load(const char *path, size_t max_bytes, size_t *bytes, bool *absent)
 /* The same for a file that holds one JSON object; the caller drops the reference. */
 json_t *json_file_load(const char *path, bool *absent);
 
+/* Path of a file of dir's newest checkpoint, or of dir itself where that is one; the caller frees it. NULL, without a message:
+ * there is no checkpoint. */
+char *checkpoint_file(const char *dir, const char *name);
+
 struct output {
     const char *name;          /* of the file, in the directory */
     struct {

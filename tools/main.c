@@ -15,6 +15,7 @@ static const struct command *const commands[] = {
     &command_compare,
     &command_eval,
     &command_generate,
+    &command_inspect,
     &command_report,
     &command_bench,
     &command_tune,

@@ -151,7 +151,8 @@ static void print_routers(const struct router_summary *routers, const struct vkm
                routers->pes, routers->pes_layer);
 }
 
-void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir)
+void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir,
+                   const char *checkpoint)
 {
     char time[16];
     live_clear();
@@ -176,7 +177,7 @@ void print_summary(const struct progress *p, const struct vkmoe_step_report *rep
             print_load(p, report);
     }
     fputs("model       ", stdout);
-    print_quoted(dir);
+    print_quoted(checkpoint);
     fputs("\nsample      ", stdout);
     print_quoted(program);
     fputs(" generate --model ", stdout);

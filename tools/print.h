@@ -23,6 +23,7 @@ uint64_t dead_experts(const struct vkmoe_step_report *report);
 extern const struct run_output train_output;
 
 /* Losses, the load of the experts as bars, and what to do with the model in dir. */
-void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir);
+void print_summary(const struct progress *p, const struct vkmoe_step_report *report, const char *dir,
+                   const char *checkpoint);
 
 #endif

@@ -311,7 +311,7 @@ static uint64_t parameters(struct reader *in, const json_t *model)
 
 static void read_config(struct reader *in, struct run *run)
 {
-    need_count(in, run->trainer, "format", 2, 3);
+    need_count(in, run->trainer, "format", 2, 4);
     run->model = need(in, run->trainer, "model", JSON_OBJECT, "an object");
     run->train = need(in, run->trainer, "train", JSON_OBJECT, "an object");
     run->data = need_text(in, run->trainer, "data");
@@ -361,17 +361,18 @@ enum run_result run_load(const char *dir, struct run *out)
     *out = (struct run){ 0 };
     if (!resolve(dir, out))
         return RUN_BAD;
-    char *path = path_in(out->path, "trainer.json"), *metrics = path_in(out->path, "metrics.jsonl");
+    char *path = checkpoint_file(out->path, "trainer.json"), *metrics = path_in(out->path, "metrics.jsonl");
     struct stat info;
     in.path = path;
+    absent = !path;
     if (path && metrics)
         out->trainer = json_file_load(path, &absent);
     const bool begun = metrics && stat(metrics, &info) == 0;
     free(metrics);
     if (absent && begun)
-        message("warning: %s: left out, there is no trainer.json yet: the run has not saved so far", dir);
+        message("warning: %s: left out, there is no checkpoint yet: the run has not saved so far", dir);
     else if (absent)
-        message("%s: is not a run: there is no trainer.json", dir);
+        message("%s: is not a run: there is no checkpoint (step-...) with a trainer.json", dir);
     if (out->trainer)
         read_config(&in, out);
     free(path);

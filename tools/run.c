@@ -67,12 +67,12 @@ static enum vkmoe_status validate(struct vkmoe_trainer *trainer, uint64_t max_to
     return VKMOE_OK;
 }
 
-enum vkmoe_status run_begin(struct vkmoe_trainer *trainer, bool quiet, struct progress *p)
+enum vkmoe_status run_begin(struct vkmoe_trainer *trainer, const struct vkmoe_data *data, bool quiet, struct progress *p)
 {
     const struct vkmoe_model_config *model = vkmoe_trainer_model(trainer);
     *p = (struct progress){ .quiet = quiet, .terminal = isatty(STDOUT_FILENO) == 1,
                             .first_step = vkmoe_trainer_steps(trainer), .steps = vkmoe_trainer_train(trainer)->steps,
-                            .first_loss = NAN, .validation = NAN, .routers = { .pes = NAN } };
+                            .held_out = vkmoe_data_info(data).valid_tokens, .first_loss = NAN, .validation = NAN, .routers = { .pes = NAN } };
     p->load = calloc((size_t)model->layers * model->experts, sizeof *p->load);
     enum vkmoe_status status = VKMOE_OK;
     if (p->first_step == 0) {
@@ -110,6 +110,7 @@ enum vkmoe_status run_steps(struct vkmoe_trainer *trainer, struct progress *p, s
         step = vkmoe_trainer_steps(trainer);
         if (status != VKMOE_OK)
             break;
+        counted = step < counted ? step : counted; /* after a return to a checkpoint */
         if (report->step > counted) {
             counted = report->step;
             add_load(p, report);
@@ -127,11 +128,17 @@ enum vkmoe_status run_steps(struct vkmoe_trainer *trainer, struct progress *p, s
         if (status == VKMOE_OK && step < p->steps && step % line_every == 0)
             output->line(output->user, p, report);
         if (status == VKMOE_OK && step < p->steps && config->save_every > 0 && step % config->save_every == 0)
-            status = vkmoe_trainer_save(trainer);
+            status = vkmoe_trainer_save_later(trainer);
     }
+    const bool finished = step >= p->steps;
+    if (status == VKMOE_OK && finished && config->eval_every > 0 && p->held_out > VALIDATION_TOKENS)
+        status = validate(trainer, VALIDATION_TOKENS, p); /* on what the others were, to be compared */
+    const bool whole = status == VKMOE_OK && finished && p->held_out <= VALIDATION_TOKENS;
+    if (whole)
+        status = validate(trainer, 0, p);
     if (status == VKMOE_OK)
         status = vkmoe_trainer_save(trainer);
-    if (status == VKMOE_OK && step >= p->steps)
+    if (status == VKMOE_OK && finished && !whole)
         status = validate(trainer, 0, p);
     return status;
 }

@@ -18,6 +18,7 @@ struct router_summary {
 struct progress {
     bool quiet, terminal;
     uint64_t first_step, steps; /* steps done before this process; steps of the whole run */
+    uint64_t held_out;          /* tokens */
     double started;             /* clock_seconds when the first step began */
     double first_loss;          /* validation before the first step; NAN where there was none */
     double validation;          /* the newest one; NAN before there is one */
@@ -39,7 +40,7 @@ void catch_signals(void);
 int stop_signal(void);
 
 /* Sets *p up; a run at its beginning is validated. run_end frees what *p holds. */
-enum vkmoe_status run_begin(struct vkmoe_trainer *trainer, bool quiet, struct progress *p);
+enum vkmoe_status run_begin(struct vkmoe_trainer *trainer, const struct vkmoe_data *data, bool quiet, struct progress *p);
 /* Trains to the last step, which is followed by a validation on everything held out, or to the first signal. The
  * checkpoint is written in both cases. */
 enum vkmoe_status run_steps(struct vkmoe_trainer *trainer, struct progress *p, struct vkmoe_step_report *report,

@@ -12,7 +12,7 @@
 # shellcheck disable=SC2016
 set -euo pipefail
 
-packages=(meson ninja-build gcc g++ libc6-dev pkg-config glslang-tools libvulkan-dev libvulkan1 libjansson-dev
+packages=(meson ninja-build gcc g++ libc6-dev pkg-config glslang-tools libvulkan-dev libvulkan1 libjansson-dev libxxhash-dev
           libcriterion-dev make libpng-dev vulkan-validationlayers mesa-vulkan-drivers)
 drivers=${XDG_CACHE_HOME:-$HOME/.cache}/vkmoe/drivers
 check=no tests=no lists_fresh=no
@@ -182,7 +182,7 @@ other_system() {
     for tool in meson ninja make cc pkg-config glslangValidator; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    for module in vulkan jansson criterion libpng; do
+    for module in vulkan jansson libxxhash criterion libpng; do
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module (development files)")
     done
     if [ ${#missing[@]} -eq 0 ]; then
@@ -192,11 +192,13 @@ other_system() {
     printf 'missing: %s\n' "${missing[@]}"
     cat <<'END'
 Install them with your package manager, besides a Vulkan driver for your GPU (or Mesa's software driver):
-  Fedora    meson ninja-build make gcc-c++ pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel criterion-devel
+  Fedora    meson ninja-build make gcc-c++ pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel xxhash-devel
+            criterion-devel
             libpng-devel vulkan-validation-layers mesa-vulkan-drivers
-  Arch      meson ninja make gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson criterion
+  Arch      meson ninja make gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson xxhash criterion
             libpng vulkan-validation-layers vulkan-swrast
-  openSUSE  meson ninja make gcc-c++ pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel criterion-devel
+  openSUSE  meson ninja make gcc-c++ pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel xxhash-devel
+            criterion-devel
             libpng16-devel vulkan-validationlayers libvulkan_lvp
 Criterion, make, libpng and the validation layers are for the tests alone.
 END

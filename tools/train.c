@@ -24,7 +24,7 @@ static const struct option_spec options[] = {
     FLAG("out", OPTION_TEXT, out, .value = "DIR", .otherwise = "required, unless --resume",
          .help = "directory to create for metrics and model"),
     FLAG("resume", OPTION_TEXT, resume, .value = "DIR", .otherwise = "none",
-         .help = "go on with a run as it was configured; only --steps may change"),
+         .help = "go on with a run from its newest checkpoint; other flags given change it from there"),
     FLAG("balance", OPTION_TEXT, balance, .value = "TEXT", OF_PRESET,
          .help = "what balances the experts: none, or simbal, lbl, lossfree joined by +, each with a coefficient or "
                  "without, as in lossfree+simbal=0.1"),
@@ -34,22 +34,17 @@ static const struct option_spec options[] = {
     COMMON_OPTIONS(struct train_options),
 };
 
-/* Flags that mean the same for a new run and for one that goes on. */
-static const char *const resumable[] = { "data", "valid", "resume", "steps", "quiet", "device", "profile", "validate",
-                                         "verbose" };
+/* What a run keeps from its first step on. */
+static const char *const not_resumable[] = { "out", "preset", "layers", "d-model", "heads", "experts", "top-k", "d-expert", "d-shared",
+                                             "gate", "norm-topk", "seq", "seed", "router-init", "dense" };
 
 static bool check_resume(const struct command *command, uint64_t given)
 {
-    for (size_t i = 0; i < command->option_count; i++) {
-        bool allowed = !(given >> i & 1);
-        for (size_t j = 0; j < sizeof resumable / sizeof resumable[0]; j++)
-            allowed = allowed || strcmp(command->options[i].name, resumable[j]) == 0;
-        if (!allowed) {
-            message("--%s cannot be given with --resume: the run keeps its own; leave it out",
-                    command->options[i].name);
+    for (size_t i = 0; i < sizeof not_resumable / sizeof not_resumable[0]; i++)
+        if (options_given(command, given, not_resumable[i])) {
+            message("--%s cannot be given with --resume: the run keeps its own; leave it out", not_resumable[i]);
             return false;
         }
-    }
     return true;
 }
 
@@ -75,14 +70,11 @@ static enum options_result read_options(const struct command *command, int argc,
         return result;
     if (o->resume && !check_resume(command, given))
         return OPTIONS_BAD;
-    const uint32_t steps = o->training.train.steps;
     result = training_read(command, argc, argv, o, &o->training, given);
     if (result != OPTIONS_OK)
         return result;
-    if (o->resume) {
-        o->training.train.steps = steps;
+    if (o->resume)
         return OPTIONS_OK;
-    }
     if (!o->out || !*o->out) {
         message("nowhere to write the model; give --out DIR");
         return OPTIONS_BAD;
@@ -94,9 +86,26 @@ static enum options_result read_options(const struct command *command, int argc,
     return OPTIONS_OK;
 }
 
-static void print_interrupted(const struct train_options *o, uint64_t step, const char *dir)
+/* Lays the flags that were given over the run's own settings. Exit status. */
+static int change_resumed(const struct command *command, int argc, char **argv, struct train_options *o)
 {
-    printf("interrupted at step %" PRIu64 "; go on with: ", step);
+    struct training_options *training = &o->training;
+    const struct vkmoe_log log = library_log(o->common.verbose);
+    if (vkmoe_checkpoint_config(log, o->resume, &training->model, &training->train) != VKMOE_OK)
+        return EXIT_FAILED;
+    training->lbl_gates = training->train.balance.lbl_full;
+    training_free(training);
+    if (options_parse(command, argc, argv, o, NULL) != OPTIONS_OK)
+        return EXIT_USAGE;
+    training->train.balance.lbl_full = training->lbl_gates == 1;
+    if (o->balance && vkmoe_balance_parse(log, o->balance, &training->train.balance) != VKMOE_OK)
+        return EXIT_USAGE;
+    return EXIT_OK;
+}
+
+static void print_resume(const struct train_options *o, const char *dir)
+{
+    fputs("; go on with: ", stdout);
     print_quoted(program);
     fputs(" train --resume ", stdout);
     print_quoted(dir);
@@ -111,13 +120,27 @@ static void print_interrupted(const struct train_options *o, uint64_t step, cons
     putchar('\n');
 }
 
-static int train_and_report(struct vkmoe_trainer *trainer, const struct train_options *o)
+/* After the library has said why it could not go on. */
+static void print_failed(const struct vkmoe_trainer *trainer, const struct train_options *o, const char *dir)
+{
+    const char *checkpoint = vkmoe_trainer_checkpoint(trainer);
+    printf("stopped at step %" PRIu64 "; ", vkmoe_trainer_steps(trainer));
+    if (!checkpoint) {
+        puts("nothing was saved");
+        return;
+    }
+    fputs("the last checkpoint is ", stdout);
+    print_quoted(checkpoint);
+    print_resume(o, dir);
+}
+
+static int train_and_report(struct vkmoe_trainer *trainer, const struct train_options *o, const struct vkmoe_data *data)
 {
     const char *dir = o->resume ? o->resume : o->out;
     struct vkmoe_step_report report = { 0 };
     struct progress p;
     catch_signals();
-    enum vkmoe_status status = run_begin(trainer, o->training.quiet, &p);
+    enum vkmoe_status status = run_begin(trainer, data, o->training.quiet, &p);
     if (status == VKMOE_OK && !p.quiet && !isnan(p.first_loss))
         printf("before      validation loss %.4f nats per token\n", p.first_loss);
     fflush(stdout);
@@ -126,10 +149,14 @@ static int train_and_report(struct vkmoe_trainer *trainer, const struct train_op
     const uint64_t step = vkmoe_trainer_steps(trainer);
     const bool interrupted = status == VKMOE_OK && step < p.steps;
     live_clear();
-    if (interrupted)
-        print_interrupted(o, step, dir);
-    else if (status == VKMOE_OK)
-        print_summary(&p, &report, dir);
+    if (interrupted) {
+        printf("interrupted at step %" PRIu64, step);
+        print_resume(o, dir);
+    } else if (status == VKMOE_OK) {
+        print_summary(&p, &report, dir, vkmoe_trainer_checkpoint(trainer));
+    } else {
+        print_failed(trainer, o, dir);
+    }
     run_end(&p);
     return interrupted ? 128 + stop_signal() : status == VKMOE_OK ? EXIT_OK : EXIT_FAILED;
 }
@@ -147,31 +174,31 @@ static int run(const struct command *command, int argc, char **argv)
         status = parsed == OPTIONS_HELP ? EXIT_OK : EXIT_USAGE;
         goto end;
     }
+    if (o.resume && (status = change_resumed(command, argc, argv, &o)) != EXIT_OK)
+        goto end;
+    status = EXIT_FAILED;
     ctx = open_context(&o.common);
     if (!ctx)
         goto end;
     if (!training->quiet)
         print_device(vkmoe_context_device(ctx));
-    if (!o.resume) {
-        status = training_check(ctx, &training->model, &training->train, training->quiet);
-        if (status != EXIT_OK)
-            goto end;
-    }
+    status = training_check(ctx, &training->model, &training->train, training->quiet);
+    if (status != EXIT_OK)
+        goto end;
     status = EXIT_FAILED;
     data = training_open_data(training, library_log(o.common.verbose));
     if (!data)
         goto end;
-    struct vkmoe_trainer_desc desc = { .data = data };
+    struct vkmoe_trainer_desc desc = { .data = data, .train = training->train };
     if (o.resume) {
         desc.resume_dir = o.resume;
-        desc.train.steps = training->train.steps;
+        desc.resume_train = true;
     } else {
         desc.model = training->model;
-        desc.train = training->train;
         desc.run_dir = o.out;
     }
     if (vkmoe_trainer_create(ctx, &desc, &trainer) == VKMOE_OK)
-        status = train_and_report(trainer, &o);
+        status = train_and_report(trainer, &o, data);
 end:
     vkmoe_trainer_destroy(trainer);
     vkmoe_data_close(data);

@@ -82,6 +82,11 @@ struct training_options {
     TRAINING_COUNT(values, "eval-every", train.eval_every,                                                             \
                    .help = "steps between validations, each on up to 128 Ki tokens; 0: only at the end"),                \
     TRAINING_COUNT(values, "save-every", train.save_every, .help = "steps between checkpoints; 0: only at the end"),   \
+    TRAINING_COUNT(values, "keep", train.keep, .min = 1, .help = "newest checkpoints kept, besides the best"),         \
+    TRAINING_COUNT(values, "max-bad-steps", train.max_bad_steps, .min = 1,                                             \
+                   .help = "stop after so many steps in a row that are not finite"),                                   \
+    TRAINING_FLOAT(values, "spike", train.spike,                                                                       \
+                   .help = "go back to the last checkpoint when the loss exceeds X times its mean; 0: never"),         \
     TRAINING_COUNT(values, "log-every", train.log_every, .min = 1, .help = "steps between lines of metrics.jsonl"),    \
     TRAINING_COUNT(values, "pes-tokens", train.pes_tokens,                                                             \
                    .help = "tokens to measure the experts' similarity on; 0: none"),                    \

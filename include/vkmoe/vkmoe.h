@@ -60,12 +60,16 @@ enum vkmoe_status {
     VKMOE_ERROR_FORMAT,        /* a file was read but is not what it claims to be */
     VKMOE_ERROR_DEVICE_LOST,   /* the driver reset or lost the device; the context is of no further use */
     VKMOE_ERROR_VULKAN,        /* any other Vulkan failure; the message names the call and its result */
+    VKMOE_ERROR_DIVERGED,      /* training has come to numbers that are not finite, or a loss that jumps again and again */
 };
 
 /* Short lower-case name of a status, for messages. Never NULL. */
 VKMOE_API const char *vkmoe_status_name(enum vkmoe_status status);
 
 enum vkmoe_log_level { VKMOE_LOG_ERROR, VKMOE_LOG_WARNING, VKMOE_LOG_INFO, VKMOE_LOG_DEBUG };
+
+/* Releases a text that the library returned in a char **. Accepts NULL. */
+VKMOE_API void vkmoe_text_free(char *text);
 
 /* Receives one line without a newline; called on the thread that called the library. */
 typedef void (*vkmoe_log_fn)(void *user, enum vkmoe_log_level level, const char *line);
@@ -222,6 +226,10 @@ struct vkmoe_train_config {
     uint32_t log_every;        /* steps between lines of metrics.jsonl; 0 means 10 */
     uint32_t eval_every;       /* steps between validations; 0: only at the end */
     uint32_t save_every;       /* steps between checkpoints; 0: only at the end */
+    uint32_t keep;             /* newest checkpoints that are kept, besides the best; 0 means 2 */
+    uint32_t max_bad_steps;    /* training ends after as many skipped steps in a row (not finite); 0 means 50 */
+    float spike;               /* a loss above `spike` times its mean over the last 50 steps sends the run back to its newest
+                                  checkpoint, and on past the text in between; 0: never */
     uint32_t pes_tokens;       /* tokens on which validations measure PES (all experts run on each); 0: not measured */
     uint32_t pes_every;        /* PES is measured by the first validation in each stretch of as many steps, and by the
                                   last; 0: by each */
@@ -284,9 +292,12 @@ struct vkmoe_trainer_desc {
     struct vkmoe_train_config train; /* required, unless resume_dir */
     const struct vkmoe_data *data;   /* required; stays the caller's and outlives the trainer */
     const char *run_dir;             /* where metrics.jsonl and checkpoints go: created if it is not there, refused if
-                                        it already holds a run. NULL: nothing is written. */
+                                        it already holds a run, or another trainer uses it. NULL: nothing is written. */
     const char *resume_dir;          /* a run directory to go on with: configurations, weights, optimizer and step are
-                                        read from it, and it becomes run_dir; train.steps, if not 0, replaces its own */
+                                        read from its newest checkpoint, and it becomes run_dir; train.steps, if not 0,
+                                        replaces its own */
+    bool resume_train;               /* with resume_dir: all of train replaces its own (vkmoe_checkpoint_config gives that to
+                                        begin with), and the log tells as warnings what differs */
 };
 
 /* How one layer routes, over the tokens of a step or of an evaluation (in whole batches: where the last is not full, some
@@ -333,7 +344,7 @@ struct vkmoe_step_report {
 struct vkmoe_trainer;
 VKMOE_API enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct vkmoe_trainer_desc *desc,
                                                  struct vkmoe_trainer **out);
-/* Does not save. */
+/* Does not save; waits for what _save_later began. */
 VKMOE_API void vkmoe_trainer_destroy(struct vkmoe_trainer *trainer);
 
 /* Hands one optimizer step to the device and reports the newest finished one: the report lags the call by a step. Writes
@@ -360,19 +371,45 @@ struct vkmoe_validation {
 VKMOE_API enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *trainer, uint64_t max_tokens,
                                                    struct vkmoe_validation *out);
 
-/* Writes the checkpoint into run_dir: the Hugging Face model directory (config.json, model.safetensors, tokenizer.json),
- * optimizer.safetensors and trainer.json. Each file is written beside its name, flushed and renamed. Finishes pending
- * steps first. */
+/* Writes the checkpoint run_dir/step-<steps, 8 digits>: the Hugging Face model directory (config.json, model.safetensors,
+ * tokenizer.json), optimizer.safetensors, trainer.json and checksums.xxh128. It has that name once all of it is on the disk;
+ * then run_dir/latest links to it, run_dir/best does if a validation at this step found the least loss so far (over as many
+ * tokens as the first), and older checkpoints but train.keep and the best are removed. Finishes pending steps and an earlier
+ * _save_later first. Does nothing where this step has been saved. A failure leaves every checkpoint as it was. */
 VKMOE_API enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *trainer);
+
+/* The same without waiting for the disk: copies what is to be saved to the host (12 bytes a parameter) and returns; a thread
+ * of the library's writes it while training goes on. How that ended is told, once, by a later call of _step, _save or
+ * _save_later. Where the host lacks the memory it waits, as _save does. */
+VKMOE_API enum vkmoe_status vkmoe_trainer_save_later(struct vkmoe_trainer *trainer);
+
+/* The newest checkpoint that this trainer has written or begun with, NULL: none. Holds until its next call. */
+VKMOE_API const char *vkmoe_trainer_checkpoint(const struct vkmoe_trainer *trainer);
 
 VKMOE_API const struct vkmoe_model_config *vkmoe_trainer_model(const struct vkmoe_trainer *trainer);
 VKMOE_API const struct vkmoe_train_config *vkmoe_trainer_train(const struct vkmoe_trainer *trainer);
+
+/* ---- checkpoints --------------------------------------------------------------------------------------------- */
+
+/* The directory to load: dir itself where it is a checkpoint or another model directory (it holds config.json or trainer.json), else the
+ * newest checkpoint of the run directory. *path is the caller's, for vkmoe_text_free. ERROR_IO where there is none. */
+VKMOE_API enum vkmoe_status vkmoe_checkpoint_find(struct vkmoe_log log, const char *dir, char **path);
+
+/* The configurations of a run's newest checkpoint. ERROR_IO, ERROR_FORMAT. */
+VKMOE_API enum vkmoe_status vkmoe_checkpoint_config(struct vkmoe_log log, const char *run_dir, struct vkmoe_model_config *model,
+                                                    struct vkmoe_train_config *train);
+
+/* Describes a file of tensors, a checkpoint or model directory, or a run (by its newest checkpoint) as a JSON object, for
+ * vkmoe_text_free; docs/reliability.md lists its members. Every file is read and compared with its checksum. What can be told
+ * of something broken is told, with "problems". ERROR_IO, ERROR_FORMAT: nothing can. */
+VKMOE_API enum vkmoe_status vkmoe_inspect(struct vkmoe_log log, const char *path, char **json);
 
 /* ---- saved models -------------------------------------------------------------------------------------------- */
 
 struct vkmoe_model;
 
-/* Loads a directory that vkmoe_trainer_save wrote. */
+/* Loads a checkpoint, the newest one of a run, or another program's model of such a layout; files with a checksum beside them
+ * are verified. */
 VKMOE_API enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, struct vkmoe_model **out);
 VKMOE_API void vkmoe_model_destroy(struct vkmoe_model *model);
 VKMOE_API const struct vkmoe_model_config *vkmoe_model_config(const struct vkmoe_model *model);

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -49,6 +50,70 @@ enum vkmoe_status vkm_dir_create(const struct vkmoe_log *log, const char *path)
     if (status == VKMOE_OK && !*path)
         status = vkm_fail(log, VKMOE_ERROR_IO, "cannot create a directory without a name");
     free(part);
+    return status;
+}
+
+/* File systems that cannot sync a directory do so by themselves. An errno. */
+static int sync_dir(const char *path)
+{
+    int error = 0, fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == EACCES ? 0 : errno;
+    if (fsync(fd) != 0 && errno != EINVAL)
+        error = errno;
+    close(fd);
+    return error;
+}
+
+enum vkmoe_status vkm_dir_sync(const struct vkmoe_log *log, const char *path)
+{
+    const int error = sync_dir(path);
+    return error ? vkm_fail(log, VKMOE_ERROR_IO, "cannot write %s: %s", path, strerror(error)) : VKMOE_OK;
+}
+
+/* The same of the directory that holds path. */
+static int sync_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    char *dir = malloc(length + 2);
+    if (!dir)
+        return ENOMEM;
+    memcpy(dir, slash && length == 0 ? "/" : ".", 2);
+    if (length > 0) {
+        memcpy(dir, path, length);
+        dir[length] = '\0';
+    }
+    const int error = sync_dir(dir);
+    free(dir);
+    return error;
+}
+
+enum vkmoe_status vkm_file_rename(const struct vkmoe_log *log, const char *from, const char *to)
+{
+    int error = rename(from, to) == 0 ? sync_parent(to) : errno;
+    return error ? vkm_fail(log, VKMOE_ERROR_IO, "cannot name %s %s: %s", from, to, strerror(error)) : VKMOE_OK;
+}
+
+enum vkmoe_status vkm_dir_remove(const struct vkmoe_log *log, const char *path)
+{
+    enum vkmoe_status status = VKMOE_OK;
+    DIR *stream = opendir(path);
+    if (!stream)
+        return errno == ENOENT ? VKMOE_OK : vkm_fail(log, VKMOE_ERROR_IO, "cannot remove %s: %s", path, strerror(errno));
+    for (const struct dirent *item; !status && (item = readdir(stream));) {
+        if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0)
+            continue;
+        char *file = vkm_path_join(path, item->d_name);
+        if (!file)
+            status = vkm_fail_memory(log);
+        else if (unlink(file) != 0 && errno != ENOENT)
+            status = vkm_fail(log, VKMOE_ERROR_IO, "cannot remove %s: %s", file, strerror(errno));
+        free(file);
+    }
+    closedir(stream);
+    if (!status && rmdir(path) != 0 && errno != ENOENT)
+        status = vkm_fail(log, VKMOE_ERROR_IO, "cannot remove %s: %s", path, strerror(errno));
     return status;
 }
 
@@ -187,29 +252,6 @@ enum vkmoe_status vkm_writer_sync(struct vkm_writer *writer)
                         writer->path);
     }
     return VKMOE_OK;
-}
-
-/* Makes a rename last; file systems that cannot sync a directory do so by themselves. */
-static int sync_parent(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    size_t length = slash ? (size_t)(slash - path) : 0;
-    char *dir = malloc(length + 2);
-    if (!dir)
-        return ENOMEM;
-    memcpy(dir, slash && length == 0 ? "/" : ".", 2);
-    if (length > 0) {
-        memcpy(dir, path, length);
-        dir[length] = '\0';
-    }
-    int error = 0, fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(dir);
-    if (fd < 0)
-        return errno == EACCES ? 0 : errno;
-    if (fsync(fd) != 0 && errno != EINVAL)
-        error = errno;
-    close(fd);
-    return error;
 }
 
 enum vkmoe_status vkm_writer_commit(struct vkm_writer *writer)

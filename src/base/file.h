@@ -10,6 +10,17 @@ char *vkm_path_join(const char *dir, const char *name);
 /* Creates a directory and those above it; one that exists is fine. ERROR_IO. */
 enum vkmoe_status vkm_dir_create(const struct vkmoe_log *log, const char *path);
 
+/* Makes what was created, renamed or removed in it last. ERROR_IO. */
+enum vkmoe_status vkm_dir_sync(const struct vkmoe_log *log, const char *path);
+
+/* Removes a directory and the files in it (none of our directories has others within); one that is not there is fine.
+ * ERROR_IO, ERROR_MEMORY. */
+enum vkmoe_status vkm_dir_remove(const struct vkmoe_log *log, const char *path);
+
+/* Gives a file or directory another name beside its own, and makes that last. What `to` names must not be a directory with
+ * something in it. ERROR_IO, ERROR_MEMORY. */
+enum vkmoe_status vkm_file_rename(const struct vkmoe_log *log, const char *from, const char *to);
+
 /* Opens a regular file for reading: never waits for a pipe, never opens a directory. *fd is the caller's to close, -1
  * on failure; *bytes is its size. ERROR_IO. */
 enum vkmoe_status vkm_file_open(const struct vkmoe_log *log, const char *path, int *fd, uint64_t *bytes);

@@ -29,6 +29,7 @@ const char *vkmoe_status_name(enum vkmoe_status status)
     case VKMOE_ERROR_FORMAT: return "malformed file";
     case VKMOE_ERROR_DEVICE_LOST: return "device lost";
     case VKMOE_ERROR_VULKAN: return "vulkan error";
+    case VKMOE_ERROR_DIVERGED: return "training diverged";
     }
     return "unknown status";
 }

@@ -1,8 +1,7 @@
 /* What the rest asks of an open context: a call's result checked, waiting, free memory, names. */
 #include "gpu/context.h"
 
-#include <stdio.h>
-#include <unistd.h>
+#include "base/host.h"
 
 /* A device that finishes no submission for so long is taken to hang; a software device can well be busy with one. */
 static uint64_t hang_seconds(const struct vkmoe_context *ctx)
@@ -108,26 +107,6 @@ void vkm_wait_quiet(struct vkmoe_context *ctx, uint64_t ticket)
         wait_while_progressing(ctx, ticket);
 }
 
-/* Host memory that a process can still get. MemAvailable counts the page cache as free, which sysconf does not. */
-static uint64_t host_memory_available(void)
-{
-    unsigned long long kib = 0;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "r");
-    if (file) {
-        while (!kib && fgets(line, sizeof line, file))
-            sscanf(line, "MemAvailable: %llu kB", &kib);
-        fclose(file);
-    }
-    if (kib)
-        return (uint64_t)kib * 1024;
-    long pages = -1, page = sysconf(_SC_PAGESIZE);
-#ifdef _SC_AVPHYS_PAGES
-    pages = sysconf(_SC_AVPHYS_PAGES);
-#endif
-    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : UINT64_MAX;
-}
-
 uint64_t vkm_memory_available(const struct vkmoe_context *ctx)
 {
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
@@ -148,7 +127,7 @@ uint64_t vkm_memory_available(const struct vkmoe_context *ctx)
         available = budget.heapBudget[heap] > budget.heapUsage[heap] ?
                         budget.heapBudget[heap] - budget.heapUsage[heap] : 0;
     if (ctx->caps.cpu) {
-        uint64_t host = host_memory_available();
+        uint64_t host = vkm_host_memory_available();
         available = host < available ? host : available;
     }
     return available;

@@ -19,7 +19,7 @@ struct preset {
 #define TRAIN(B, A, n, warm, rate, second, decay, eval, save) \
     {.seed = 1, .steps = n, .batch = B, .accum = A, .warmup = warm, .lr = rate, .beta1 = 0.9f, .beta2 = second, \
      .eps = 1e-8f, .weight_decay = decay, .clip = 1, .balance = {.simbal = 0.1f}, .z_loss = 1e-5f, .log_every = 10, \
-     .eval_every = eval, .save_every = save, .pes_tokens = 2048}
+     .eval_every = eval, .save_every = save, .keep = 2, .max_bad_steps = 50, .pes_tokens = 2048}
 
 /* tiny is nanoGPT's recipe for a CPU with experts. moe-s has about 20M active parameters. moe-m and moe-l are the
  * models of arXiv 2506.14038, trained on as many tokens; the paper does not give context and batch. */
@@ -65,6 +65,8 @@ struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train)
     train.beta2 = otherwise(train.beta2, 0.95f);
     train.eps = otherwise(train.eps, 1e-8f);
     train.log_every = train.log_every ? train.log_every : 10;
+    train.keep = train.keep ? train.keep : 2;
+    train.max_bad_steps = train.max_bad_steps ? train.max_bad_steps : 50;
     return train;
 }
 
@@ -206,6 +208,7 @@ static void check_train(struct check *c, const struct vkmoe_model_config *m, con
     check_adamw(c, t->lr, t->beta1, t->beta2, t->eps, t->weight_decay, t->clip);
     real(c, "z_loss", t->z_loss, t->z_loss >= 0, "a finite number, 0 or greater");
     check_balance(c, m->gate, &t->balance);
+    real(c, "spike", t->spike, t->spike == 0 || t->spike > 1, "0, or a finite number greater than 1");
     choice(c, "router_init", (int)t->router_init, VKMOE_ROUTER_ORTHOGONAL_SMALL + 1,
            "orthogonal, normal, unit or orthogonal-small");
     choice(c, "precision", (int)t->precision, VKMOE_BF16 + 1, "f32, f16 or bf16");

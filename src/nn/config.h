@@ -33,7 +33,7 @@ enum vkmoe_status vkm_config_check_batch(const struct vkmoe_log *log, const stru
 /* A stack's configuration (stack.h), with its defaults in the place of zeros. ERROR_ARGUMENT as above. */
 enum vkmoe_status vkm_config_check_stack(const struct vkmoe_log *log, const struct vkmoe_stack_config *config);
 
-/* train with its defaults in the place of zeros: accum, beta1, beta2, eps and log_every. */
+/* train with its defaults in the place of zeros: accum, beta1, beta2, eps, log_every, keep and max_bad_steps. */
 struct vkmoe_train_config vkm_config_defaults(struct vkmoe_train_config train);
 
 /* The model that `train` trains: with a router bias where the balance is loss-free. (vkm_config_check takes either: a saved

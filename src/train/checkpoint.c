@@ -8,7 +8,12 @@
 #include "base/file.h"
 #include "train/data.h"
 #include "train/hf.h"
+#include "train/manifest.h"
 #include "train/safetensors.h"
+
+static const char *const files[] = {"model.safetensors", "config.json", "trainer.json", "optimizer.safetensors",
+                                    "tokenizer.json", "tokenizer_config.json"};
+enum { FILES = sizeof files / sizeof *files };
 
 static const char *const moment_names[] = {[VKM_PART_MOMENT1] = "moment1", [VKM_PART_MOMENT2] = "moment2"};
 
@@ -129,7 +134,9 @@ enum vkmoe_status vkm_checkpoint_save(const struct vkmoe_log *log, const char *d
         (status = vkm_safetensors_commit(weights)) != VKMOE_OK ||
         (status = vkm_safetensors_commit(moments)) != VKMOE_OK)
         goto fail;
-    status = vkm_trainer_json_write(log, dir, model, train, state);
+    if (!(status = vkm_trainer_json_write(log, dir, model, train, state)) &&
+        !(status = vkm_manifest_write(log, dir, files, FILES)))
+        status = vkm_dir_sync(log, dir);
 fail:
     vkm_safetensors_destroy(weights);
     vkm_safetensors_destroy(moments);
@@ -145,6 +152,14 @@ static bool same_model(const struct vkmoe_model_config *a, const struct vkmoe_mo
            a->top_k == b->top_k && a->d_expert == b->d_expert && a->seq == b->seq && a->vocab == b->vocab &&
            a->rope_theta == b->rope_theta && a->norm_eps == b->norm_eps && a->norm_topk == b->norm_topk &&
            a->gate == b->gate && a->d_shared == b->d_shared && a->router_bias == b->router_bias;
+}
+
+enum vkmoe_status vkm_checkpoint_verify(const struct vkmoe_log *log, const char *dir, enum vkm_verify what)
+{
+    static const struct {
+        size_t first, count;
+    } ranges[] = {[VKM_VERIFY_MODEL] = {0, 2}, [VKM_VERIFY_CONFIG] = {1, 2}, [VKM_VERIFY_ALL] = {0, FILES}};
+    return vkm_manifest_verify(log, dir, files + ranges[what].first, ranges[what].count, what != VKM_VERIFY_MODEL);
 }
 
 enum vkmoe_status vkm_checkpoint_config(const struct vkmoe_log *log, const char *dir, struct vkmoe_model_config *model,

@@ -69,24 +69,24 @@ static void read_enum(struct vkm_json *in, void *at, const struct vkm_field *fie
 }
 
 /* Drivers word their names as they like, and a long one has been cut: what is not UTF-8 becomes ASCII. */
-static json_t *write_device(const char *device)
+static json_t *write_text(const char *text)
 {
-    char ascii[VKM_DEVICE_TEXT];
-    json_t *value = json_string(device);
+    char ascii[VKM_FIELD_BYTES];
+    json_t *value = json_string(text);
     if (value)
         return value;
-    size_t length = strlen(device);
+    size_t length = strlen(text);
     for (size_t i = 0; i <= length; i++)
-        ascii[i] = (unsigned char)device[i] < 0x80 ? device[i] : '?';
+        ascii[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
     return json_string(ascii);
 }
 
-static void read_device(struct vkm_json *in, const char *key, char *device)
+static void read_text(struct vkm_json *in, const char *key, char *to)
 {
     const char *text = vkm_json_string(in, key);
-    bool fits = text && strlen(text) < VKM_DEVICE_TEXT;
+    bool fits = text && strlen(text) < VKM_FIELD_BYTES;
     vkm_json_require(in, fits, key, "a string of at most 511 bytes");
-    strcpy(device, fits ? text : "");
+    strcpy(to, fits ? text : "");
 }
 
 json_t *vkm_fields_write(const void *from, const struct vkm_field *fields, size_t count)
@@ -103,7 +103,7 @@ json_t *vkm_fields_write(const void *from, const struct vkm_field *fields, size_
         case VKM_FIELD_REAL: value = vkm_json_float(*(const float *)at); break;
         case VKM_FIELD_FLAG: value = json_boolean(*(const bool *)at); break;
         case VKM_FIELD_ENUM: value = write_enum(at, &fields[i]); break;
-        case VKM_FIELD_DEVICE: value = write_device(at); break;
+        case VKM_FIELD_TEXT: value = write_text(at); break;
         }
         failed = json_object_set_new(object, fields[i].name, value);
     }
@@ -125,7 +125,7 @@ void vkm_fields_read(struct vkm_json *in, void *to, const struct vkm_field *fiel
         case VKM_FIELD_REAL: *(float *)at = (float)vkm_json_real(in, name, 0, FLT_MAX); break;
         case VKM_FIELD_FLAG: *(bool *)at = vkm_json_bool(in, name); break;
         case VKM_FIELD_ENUM: read_enum(in, at, &fields[i]); break;
-        case VKM_FIELD_DEVICE: read_device(in, name, at); break;
+        case VKM_FIELD_TEXT: read_text(in, name, at); break;
         }
     }
 }

@@ -6,12 +6,12 @@
 
 #include "base/json.h"
 
-/* uint32_t; uint64_t below 2^63; uint64_t, as a string of digits; float; bool; an enumeration; char [VKM_DEVICE_TEXT] */
+/* uint32_t; uint64_t below 2^63; uint64_t, as a string of digits; float; bool; an enumeration; char [VKM_FIELD_BYTES] */
 enum vkm_field_kind {
-    VKM_FIELD_COUNT32, VKM_FIELD_COUNT63, VKM_FIELD_DIGITS, VKM_FIELD_REAL, VKM_FIELD_FLAG, VKM_FIELD_ENUM, VKM_FIELD_DEVICE
+    VKM_FIELD_COUNT32, VKM_FIELD_COUNT63, VKM_FIELD_DIGITS, VKM_FIELD_REAL, VKM_FIELD_FLAG, VKM_FIELD_ENUM, VKM_FIELD_TEXT
 };
 
-enum { VKM_DEVICE_TEXT = 512 };
+enum { VKM_FIELD_BYTES = 512 };
 
 /* Names of an enumeration's values from 0 on, NULL-terminated, and the same for a message. */
 struct vkm_names {

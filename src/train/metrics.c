@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -49,6 +50,14 @@ static enum vkmoe_status keep_until(const struct vkmoe_log *log, const char *pat
     return status;
 }
 
+static enum vkmoe_status open_to_append(struct vkm_metrics *m)
+{
+    m->file = fopen(m->path, "ae");
+    if (m->file)
+        return VKMOE_OK;
+    return vkm_fail(m->log, VKMOE_ERROR_IO, "cannot write %s: %s; choose another --out directory", m->path, strerror(errno));
+}
+
 enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, const struct vkmoe_model_config *model,
                                    uint64_t last_step, bool tensorboard, struct vkm_metrics **out)
 {
@@ -61,14 +70,10 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
     }
     m->log = log;
     m->model = model;
-    if (last_step && (status = keep_until(log, m->path, last_step)))
+    if (access(m->path, F_OK) == 0 && (status = keep_until(log, m->path, last_step)))
         goto fail;
-    m->file = fopen(m->path, "ae");
-    if (!m->file) {
-        status = vkm_fail(log, VKMOE_ERROR_IO, "cannot write %s: %s; choose another --out directory", m->path,
-                          strerror(errno));
+    if ((status = open_to_append(m)))
         goto fail;
-    }
     if (tensorboard && (status = vkm_tensorboard_open(log, dir, &m->tensorboard)))
         goto fail;
     *out = m;
@@ -76,6 +81,23 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
 fail:
     vkm_metrics_close(m);
     return status;
+}
+
+enum vkmoe_status vkm_metrics_rewind(struct vkm_metrics *m, uint64_t last_step)
+{
+    if (!m)
+        return VKMOE_OK;
+    fclose(m->file); /* every line was flushed */
+    m->file = NULL;
+    const enum vkmoe_status status = keep_until(m->log, m->path, last_step);
+    return status ? status : open_to_append(m);
+}
+
+enum vkmoe_status vkm_metrics_sync(struct vkm_metrics *m)
+{
+    if (!m || fsync(fileno(m->file)) == 0 || errno == EINVAL)
+        return VKMOE_OK;
+    return vkm_fail(m->log, VKMOE_ERROR_IO, "cannot write %s: %s; free some space and resume the run", m->path, strerror(errno));
 }
 
 void vkm_metrics_close(struct vkm_metrics *m)

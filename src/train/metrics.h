@@ -18,7 +18,11 @@ struct vkm_metrics;
  * interrupted run wrote after its checkpoint, are taken out. log and model outlive *out. ERROR_IO, ERROR_MEMORY. */
 enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir, const struct vkmoe_model_config *model,
                                    uint64_t last_step, bool tensorboard, struct vkm_metrics **out);
-/* Accepts NULL. */
+/* Takes out the lines of steps past last_step, for a run that goes back there. Accepts NULL, as do the next two. ERROR_IO,
+ * ERROR_FORMAT, ERROR_MEMORY. */
+enum vkmoe_status vkm_metrics_rewind(struct vkm_metrics *metrics, uint64_t last_step);
+/* Brings what was written to the disk. */
+enum vkmoe_status vkm_metrics_sync(struct vkm_metrics *metrics);
 void vkm_metrics_close(struct vkm_metrics *metrics);
 
 enum vkmoe_status vkm_metrics_step(struct vkm_metrics *metrics, const struct vkmoe_step_report *report);

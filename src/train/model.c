@@ -31,20 +31,26 @@ struct vkmoe_model {
 enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, struct vkmoe_model **out)
 {
     struct vkmoe_model_config config;
-    enum vkmoe_status status;
+    struct vkmoe_model *model = NULL;
+    char *path = NULL;
+    enum vkmoe_status status = vkmoe_checkpoint_find(ctx->log, dir, &path);
     *out = NULL;
-    if ((status = vkm_hf_config_read(&ctx->log, dir, &config)) || (status = vkm_config_check_batch(&ctx->log, &config, 1)))
-        return status;
-    struct vkmoe_model *model = calloc(1, sizeof *model);
-    if (!model)
-        return vkm_fail_memory(&ctx->log);
+    if (status || (status = vkm_checkpoint_verify(&ctx->log, path, VKM_VERIFY_MODEL)) ||
+        (status = vkm_hf_config_read(&ctx->log, path, &config)) || (status = vkm_config_check_batch(&ctx->log, &config, 1)))
+        goto end;
+    if (!(model = calloc(1, sizeof *model))) {
+        status = vkm_fail_memory(&ctx->log);
+        goto end;
+    }
     if ((status = vkm_net_create(ctx, &config, 1, VKM_NET_FORWARD, TYPE_F32, &model->net)) || (status = vkm_net_commit(model->net)) ||
-        (status = vkm_weights_load(model->net, dir, NULL))) {
+        (status = vkm_weights_load(model->net, path, NULL))) {
         vkmoe_model_destroy(model);
-        return status;
+        goto end;
     }
     *out = model;
-    return VKMOE_OK;
+end:
+    free(path);
+    return status;
 }
 
 void vkmoe_model_destroy(struct vkmoe_model *model)

@@ -26,6 +26,8 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
     if (!t)
         return vkm_fail_memory(&ctx->log);
     t->ctx = ctx;
+    t->lock = -1;
+    t->saved_step = UINT64_MAX;
     t->model = vkm_config_model(*model, train);
     t->train = vkm_config_defaults(*train);
     if (train->precision != VKMOE_F32 && !ctx->caps.storage16) {
@@ -69,6 +71,7 @@ void vkmoe_trainer_destroy(struct vkmoe_trainer *t)
 {
     if (!t)
         return;
+    vkm_trainer_saved(t);
     for (int slot = 0; slot < VKM_SLOTS; slot++) {
         vkm_rec_destroy(t->micro[slot]);
         vkm_rec_destroy(t->measure[slot]);
@@ -83,6 +86,8 @@ void vkmoe_trainer_destroy(struct vkmoe_trainer *t)
     vkm_arena_destroy(t->readback);
     vkm_metrics_close(t->metrics);
     free(t->expert_tokens);
+    vkm_run_unlock(t->lock);
+    free(t->checkpoint);
     free(t->run_dir);
     free(t);
 }

@@ -351,6 +351,16 @@ const char *vkm_safetensors_metadata(const struct vkm_safetensors *f, const char
     return json_string_value(json_object_get(json_object_get(f->header, "__metadata__"), key));
 }
 
+const struct vkm_tensor *vkm_safetensors_at(const struct vkm_safetensors *f, size_t i)
+{
+    return i < f->count ? &f->tensors[i] : NULL;
+}
+
+const json_t *vkm_safetensors_notes(const struct vkm_safetensors *f)
+{
+    return json_object_get(f->header, "__metadata__");
+}
+
 static void shape_text(char *text, size_t room, const uint64_t *dims, uint32_t rank)
 {
     size_t at = 0;

@@ -2,6 +2,8 @@
 #ifndef VKM_TRAIN_SAFETENSORS_H
 #define VKM_TRAIN_SAFETENSORS_H
 
+#include <jansson.h>
+
 #include "base/log.h"
 
 enum { VKM_SAFETENSORS_RANK = 8 };  /* most dimensions of a tensor that is read */
@@ -52,6 +54,11 @@ void vkm_safetensors_close(struct vkm_safetensors *file);
 /* NULL where there is none. */
 const struct vkm_tensor *vkm_safetensors_find(const struct vkm_safetensors *file, const char *name);
 const char *vkm_safetensors_metadata(const struct vkm_safetensors *file, const char *key);
+
+/* Number i of all, in the order of their names; NULL past the last. */
+const struct vkm_tensor *vkm_safetensors_at(const struct vkm_safetensors *file, size_t i);
+/* "__metadata__", alive as long as the file; NULL where there is none. */
+const json_t *vkm_safetensors_notes(const struct vkm_safetensors *file);
 
 /* The tensor `name`, which must be f32 of dims[rank]: ERROR_FORMAT if it is missing or another. */
 enum vkmoe_status vkm_safetensors_expect(const struct vkm_safetensors *file, const char *name, const uint64_t *dims,

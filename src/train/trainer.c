@@ -2,136 +2,13 @@
 #include "train/trainer.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
-#include "base/file.h"
-#include "nn/config.h"
-#include "nn/update.h"
+#include "train/guard.h"
 #include "train/schedule.h"
 #include "train/weights.h"
-
-/* ---- creation -------------------------------------------------------------------------------------------------- */
-
-static enum vkmoe_status refuse_existing_run(const struct vkmoe_log *log, const char *dir)
-{
-    static const char *const files[] = {"trainer.json", "model.safetensors", "metrics.jsonl"};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        struct stat info;
-        char *path = vkm_path_join(dir, files[i]);
-        if (!path)
-            return vkm_fail_memory(log);
-        bool there = stat(path, &info) == 0;
-        free(path);
-        if (there)
-            return vkm_fail(log, VKMOE_ERROR_ARGUMENT,
-                            "%s already holds a run (%s); go on with it by --resume %s, or choose another --out", dir,
-                            files[i], dir);
-    }
-    return VKMOE_OK;
-}
-
-static enum vkmoe_status check_memory(const struct vkmoe_log *log, const struct vkmoe_trainer *t)
-{
-    struct vkmoe_estimate e = vkm_trainer_estimate(t);
-    if (e.total_bytes <= e.available_bytes)
-        return VKMOE_OK;
-    const double gib = 1024.0 * 1024 * 1024;
-    const char *what = e.param_bytes > e.available_bytes / 2 ? "--layers, --experts, --d-expert or --d-model"
-                                                             : "--batch or --seq";
-    return vkm_fail(log, VKMOE_ERROR_DEVICE_MEMORY,
-                    "the model needs %.2f GiB (parameters and optimizer %.2f, activations %.2f) and the device has %.2f "
-                    "free; use a smaller %s", (double)e.total_bytes / gib, (double)e.param_bytes / gib,
-                    (double)e.activation_bytes / gib, (double)e.available_bytes / gib, what);
-}
-
-/* Opens the run directory last, so that a trainer that cannot be made leaves none behind. */
-static enum vkmoe_status open_run(struct vkmoe_trainer *t, const char *dir)
-{
-    enum vkmoe_status status;
-    if (!dir)
-        return VKMOE_OK;
-    size_t bytes = strlen(dir) + 1;
-    if (!(t->run_dir = malloc(bytes)))
-        return vkm_fail_memory(&t->ctx->log);
-    memcpy(t->run_dir, dir, bytes);
-    if ((status = vkm_dir_create(&t->ctx->log, dir)))
-        return status;
-    return vkm_metrics_open(&t->ctx->log, dir, &t->model, t->state.step, t->train.tensorboard, &t->metrics);
-}
-
-/* Notes text and device in the state; of a resumed run, a warning where they are others. */
-static void note_origin(struct vkmoe_trainer *t, const char *resume_dir)
-{
-    const struct vkmoe_device_info *info = &t->ctx->info;
-    uint64_t data = vkm_data_fingerprint(t->data);
-    char device[VKM_DEVICE_TEXT];
-    snprintf(device, sizeof device, "%.240s (%.240s)", info->name, info->driver);
-    if (resume_dir && data != t->state.data)
-        vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s was trained on another text so far; its curves mix the two",
-                resume_dir);
-    if (resume_dir && strcmp(device, t->state.device) != 0)
-        vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "%s ran on %s so far, now on %s: not the same bits as without the change",
-                resume_dir, t->state.device, device);
-    t->state.data = data;
-    memcpy(t->state.device, device, sizeof device);
-}
-
-static enum vkmoe_status set_loss_scale(struct vkmoe_trainer *t, bool resumed)
-{
-    if (!resumed)
-        t->state.loss_scale = t->train.precision == VKMOE_F16 ? VKM_F16_LOSS_SCALE : 1;
-    const struct loss_scale scale = {t->state.loss_scale, t->state.good_steps};
-    return vkm_buf_upload(t->ctx, t->net->loss_scale, &scale, sizeof scale);
-}
-
-enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct vkmoe_trainer_desc *desc,
-                                       struct vkmoe_trainer **out)
-{
-    const struct vkmoe_log *log = &ctx->log;
-    struct vkmoe_model_config model = desc->model;
-    struct vkmoe_train_config train = desc->train;
-    struct vkm_run_state state = {0};
-    struct vkmoe_trainer *t = NULL;
-    enum vkmoe_status status;
-    *out = NULL;
-    if (desc->resume_dir) {
-        if ((status = vkm_checkpoint_config(log, desc->resume_dir, &model, &train, &state)))
-            return status;
-        if (desc->train.steps)
-            train.steps = desc->train.steps;
-    } else if (desc->run_dir && (status = refuse_existing_run(log, desc->run_dir))) {
-        return status;
-    }
-    if ((status = vkm_config_check(log, &model, &train)) || (status = vkm_data_check(desc->data, model.seq)) ||
-        (status = vkm_trainer_plan(ctx, &model, &train, &t)))
-        return status;
-    t->data = desc->data;
-    t->state = state;
-    t->submitted = t->pes_step = state.step;
-    note_origin(t, desc->resume_dir);
-    if ((status = check_memory(log, t)) || (status = vkm_trainer_commit(t)))
-        goto fail;
-    if (!desc->resume_dir)
-        status = vkm_params_init(ctx, &t->net->params, train.router_init, train.seed);
-    else if (!(status = vkm_params_clear(ctx, &t->net->params)))
-        status = vkm_weights_load(t->net, desc->resume_dir, &state);
-    if (status || (status = vkm_params_narrow(ctx, &t->net->params)) || (status = set_loss_scale(t, desc->resume_dir)))
-        goto fail;
-    if (desc->resume_dir && (status = vkm_probe_change(t->probe, t->data, VKM_SPLIT_VALID, NULL)))
-        goto fail; /* what the next validation compares with */
-    if ((status = open_run(t, desc->resume_dir ? desc->resume_dir : desc->run_dir)))
-        goto fail;
-    *out = t;
-    return VKMOE_OK;
-
-fail:
-    vkmoe_trainer_destroy(t);
-    return status;
-}
 
 /* ---- steps ----------------------------------------------------------------------------------------------------- */
 
@@ -176,6 +53,7 @@ static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
     t->state.skipped += stats.skip;
     t->state.loss_scale = stats.loss_scale;
     t->state.good_steps = stats.good_steps;
+    t->state.bad_steps = stats.skip ? t->state.bad_steps + 1 : 0;
     t->last = (struct vkmoe_step_report){
         .step = step, .tokens = t->state.tokens, .loss = stats.loss,
         .simbal_loss = stats.simbal / layers, .lbl_loss = stats.lbl / layers,
@@ -186,12 +64,13 @@ static enum vkmoe_status collect(struct vkmoe_trainer *t, uint64_t step)
         .tokens_per_second = t->period > 0 ? (double)step_tokens(t) / t->period : 0, .layers = t->model.layers,
         .experts = t->model.experts, .expert_tokens = t->expert_tokens};
     if (!is_log_step(t, step))
-        return VKMOE_OK;
+        return vkm_guard_step(t);
     vkm_layer_sums_clear(t->sums);
     vkm_layer_sums_add(t->sums, (const struct router_stats *)(report + vkm_trainer_routers_at()), t->expert_tokens,
                        (uint64_t)t->net->B * t->train.accum);
     t->last.metrics = vkm_layer_sums_metrics(t->sums);
-    return vkm_metrics_step(t->metrics, &t->last);
+    status = vkm_metrics_step(t->metrics, &t->last);
+    return status ? status : vkm_guard_step(t);
 }
 
 /* Collects steps until `behind` are still on the device. */
@@ -209,7 +88,7 @@ static enum vkmoe_status submit_micro(struct vkmoe_trainer *t, uint64_t number)
     enum vkmoe_status status = vkm_wait(t->ctx, t->micro_ticket[slot]);
     if (status)
         return status;
-    vkm_data_sample(t->data, t->train.seed, number * t->net->B, t->net->B, t->model.seq, t->tok[slot].host,
+    vkm_data_sample(t->data, t->train.seed, (number + t->state.passed_over) * t->net->B, t->net->B, t->model.seq, t->tok[slot].host,
                     t->target[slot].host);
     if ((status = vkm_rec_submit(t->micro[slot], &t->micro_ticket[slot])) || !is_log_step(t, t->submitted + 1))
         return status;
@@ -222,7 +101,7 @@ enum vkmoe_status vkmoe_trainer_step(struct vkmoe_trainer *t, struct vkmoe_step_
 {
     uint64_t step = t->submitted + 1;
     int slot = (int)(step % VKM_SLOTS);
-    enum vkmoe_status status = VKMOE_OK;
+    enum vkmoe_status status = t->saver && vkm_saver_done(t->saver) ? vkm_trainer_saved(t) : VKMOE_OK;
     for (uint32_t i = 0; i < t->train.accum && !status; i++)
         status = submit_micro(t, t->submitted * t->train.accum + i);
     if (status)
@@ -278,19 +157,87 @@ enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *t, uint64_t max_t
     out->layers = t->model.layers;
     out->metrics = metrics;
     t->rate_time = 0;
+    if (isfinite(out->loss)) {
+        t->state.val_step = t->state.step;
+        t->state.val_tokens = out->tokens;
+        t->state.val_loss = (float)out->loss;
+    }
     return t->metrics ? vkm_metrics_validation(t->metrics, t->state.step, t->state.tokens, out) : VKMOE_OK;
 }
 
-enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *t)
+/* ---- saving ---------------------------------------------------------------------------------------------------- */
+
+/* A validation at this step makes the checkpoint the best where no other saved one found less loss on as many tokens. */
+static void note_best(struct vkm_run_state *s)
 {
+    if (!s->val_step || s->val_step != s->step || (s->best_step && (s->val_tokens != s->best_tokens || s->val_loss >= s->best_loss)))
+        return;
+    s->best_step = s->step;
+    s->best_tokens = s->val_tokens;
+    s->best_loss = s->val_loss;
+}
+
+enum vkmoe_status vkm_trainer_saved(struct vkmoe_trainer *t)
+{
+    if (!t->saver)
+        return VKMOE_OK;
+    struct vkm_saver *saver = t->saver;
+    t->saver = NULL;
+    enum vkmoe_status status = vkm_saver_finish(saver);
+    return status ? status : vkm_trainer_note_checkpoint(t);
+}
+
+/* Finishes what is under way. *due: there is something to save. */
+static enum vkmoe_status begin_save(struct vkmoe_trainer *t, bool *due)
+{
+    *due = false;
     enum vkmoe_status status = collect_until(t, 0);
-    if (status)
+    if (status || (status = vkm_trainer_saved(t)))
         return status;
     t->rate_time = 0;
     if (!t->run_dir)
         return vkm_fail(&t->ctx->log, VKMOE_ERROR_ARGUMENT,
                         "the trainer has no run directory to save into; set run_dir");
-    return vkm_weights_save(t->net, t->run_dir, &t->train, &t->state);
+    *due = t->state.step != t->saved_step;
+    if (!*due)
+        return VKMOE_OK;
+    note_best(&t->state);
+    return vkm_metrics_sync(t->metrics);
+}
+
+static enum vkmoe_status save_now(struct vkmoe_trainer *t)
+{
+    enum vkmoe_status status = vkm_weights_save_run(t->net, t->run_dir, &t->train, &t->state);
+    if (status)
+        return status;
+    t->saved_step = t->state.step;
+    return vkm_trainer_note_checkpoint(t);
+}
+
+enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *t)
+{
+    bool due;
+    enum vkmoe_status status = begin_save(t, &due);
+    return status || !due ? status : save_now(t);
+}
+
+enum vkmoe_status vkmoe_trainer_save_later(struct vkmoe_trainer *t)
+{
+    bool due;
+    enum vkmoe_status status = begin_save(t, &due);
+    if (status || !due)
+        return status;
+    if ((status = vkm_saver_start(t->net, t->run_dir, &t->train, &t->state, &t->saver)))
+        return status;
+    if (!t->saver)
+        return save_now(t);
+    t->saved_step = t->state.step;
+    return VKMOE_OK;
+}
+
+const char *vkmoe_trainer_checkpoint(const struct vkmoe_trainer *t)
+{
+    return t->checkpoint;
 }
 
 uint64_t vkmoe_trainer_steps(const struct vkmoe_trainer *t)

@@ -5,7 +5,7 @@
 #include "train/evaluator.h"
 #include "train/metrics.h"
 #include "train/probe.h"
-#include "train/trainer_json.h"
+#include "train/saver.h"
 
 struct vkmoe_trainer {
     struct vkmoe_context *ctx;
@@ -13,6 +13,12 @@ struct vkmoe_trainer {
     struct vkmoe_model_config model;
     struct vkmoe_train_config train;    /* with its defaults in the place of zeros */
     char *run_dir;                      /* NULL: nothing is written */
+    int lock;                           /* of it; -1: none */
+    char *checkpoint;                   /* the newest there; NULL: none */
+    struct vkm_saver *saver;            /* of the one being written; NULL: none */
+    uint64_t saved_step;                /* of the newest one written, or being written, or begun with; UINT64_MAX: none */
+    uint32_t rewinds;                   /* to the checkpoint of rewinds_step */
+    uint64_t rewinds_step;
     struct vkm_metrics *metrics;
 
     struct vkm_net *net;
@@ -56,5 +62,14 @@ enum vkmoe_status vkm_trainer_plan(struct vkmoe_context *ctx, const struct vkmoe
 struct vkmoe_estimate vkm_trainer_estimate(const struct vkmoe_trainer *trainer);
 /* Allocates and records what was planned. */
 enum vkmoe_status vkm_trainer_commit(struct vkmoe_trainer *trainer);
+
+/* The checkpoint being written, if one is, has been: waits, and tells how that went. */
+enum vkmoe_status vkm_trainer_saved(struct vkmoe_trainer *trainer);
+/* Looks up trainer->checkpoint. */
+enum vkmoe_status vkm_trainer_note_checkpoint(struct vkmoe_trainer *trainer);
+
+/* Back to trainer->checkpoint, which is there and whole (nothing is being written), with all steps collected or lost; the
+ * micro-batches since it are passed over. */
+enum vkmoe_status vkm_trainer_rewind(struct vkmoe_trainer *trainer);
 
 #endif

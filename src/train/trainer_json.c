@@ -9,7 +9,7 @@
 #include "nn/config.h"
 #include "train/fields.h"
 
-enum { FORMAT = 3 };
+enum { FORMAT = 4 };
 
 static const struct vkm_field model_fields[] = {
     VKM_FIELD(vkmoe_model_config, layers, VKM_FIELD_COUNT32),
@@ -42,6 +42,9 @@ static const struct vkm_field train_fields[] = {
     VKM_FIELD(vkmoe_train_config, log_every, VKM_FIELD_COUNT32),
     VKM_FIELD(vkmoe_train_config, eval_every, VKM_FIELD_COUNT32),
     VKM_FIELD(vkmoe_train_config, save_every, VKM_FIELD_COUNT32),
+    VKM_FIELD(vkmoe_train_config, keep, VKM_FIELD_COUNT32),
+    VKM_FIELD(vkmoe_train_config, max_bad_steps, VKM_FIELD_COUNT32),
+    VKM_FIELD(vkmoe_train_config, spike, VKM_FIELD_REAL),
     VKM_FIELD(vkmoe_train_config, pes_tokens, VKM_FIELD_COUNT32),
     VKM_FIELD(vkmoe_train_config, pes_every, VKM_FIELD_COUNT32),
     VKM_FIELD(vkmoe_train_config, tensorboard, VKM_FIELD_FLAG),
@@ -52,8 +55,19 @@ static const struct vkm_field state_fields[] = {
     VKM_FIELD(vkm_run_state, skipped, VKM_FIELD_COUNT63),
     VKM_FIELD(vkm_run_state, loss_scale, VKM_FIELD_REAL),
     VKM_FIELD(vkm_run_state, good_steps, VKM_FIELD_COUNT32),
+    VKM_FIELD(vkm_run_state, bad_steps, VKM_FIELD_COUNT32),
+    VKM_FIELD(vkm_run_state, loss_mean, VKM_FIELD_REAL),
+    VKM_FIELD(vkm_run_state, loss_count, VKM_FIELD_COUNT32),
+    VKM_FIELD(vkm_run_state, passed_over, VKM_FIELD_COUNT63),
+    VKM_FIELD(vkm_run_state, val_step, VKM_FIELD_COUNT63),
+    VKM_FIELD(vkm_run_state, val_tokens, VKM_FIELD_COUNT63),
+    VKM_FIELD(vkm_run_state, val_loss, VKM_FIELD_REAL),
+    VKM_FIELD(vkm_run_state, best_step, VKM_FIELD_COUNT63),
+    VKM_FIELD(vkm_run_state, best_tokens, VKM_FIELD_COUNT63),
+    VKM_FIELD(vkm_run_state, best_loss, VKM_FIELD_REAL),
     VKM_FIELD(vkm_run_state, data, VKM_FIELD_DIGITS),
-    VKM_FIELD(vkm_run_state, device, VKM_FIELD_DEVICE),
+    VKM_FIELD(vkm_run_state, device, VKM_FIELD_TEXT),
+    VKM_FIELD(vkm_run_state, version, VKM_FIELD_TEXT),
 };
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
@@ -121,5 +135,27 @@ enum vkmoe_status vkm_trainer_json_read(const struct vkmoe_log *log, const char 
     }
     json_decref(root);
     free(path);
+    return status;
+}
+
+enum vkmoe_status vkm_trainer_json_changes(const struct vkmoe_log *log, const char *dir, const struct vkmoe_train_config *saved,
+                                           const struct vkmoe_train_config *now)
+{
+    json_t *was = vkm_fields_write(saved, train_fields, COUNT(train_fields)), *value;
+    json_t *is = vkm_fields_write(now, train_fields, COUNT(train_fields));
+    enum vkmoe_status status = was && is ? VKMOE_OK : vkm_fail_memory(log);
+    const char *key;
+    json_object_foreach(status ? NULL : is, key, value) {
+        const json_t *before = json_object_get(was, key);
+        if (json_equal(value, before))
+            continue;
+        const size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(9);
+        char *old = json_dumps(before, flags), *new = json_dumps(value, flags);
+        vkm_log(log, VKMOE_LOG_WARNING, "%s: %s was %s, from now on it is %s", dir, key, old ? old : "?", new ? new : "?");
+        free(old);
+        free(new);
+    }
+    json_decref(is);
+    json_decref(was);
     return status;
 }

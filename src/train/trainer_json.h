@@ -11,8 +11,17 @@ struct vkm_run_state {
     uint64_t skipped;               /* steps that left the weights unchanged */
     float loss_scale;               /* of the next step: struct loss_scale */
     uint32_t good_steps;            /* since it last changed */
+    uint32_t bad_steps;             /* skipped in a row, up to this one */
+    float loss_mean;                /* running mean that a spike is measured by, over loss_count steps */
+    uint32_t loss_count;
+    uint64_t passed_over;           /* micro-batches that returns to a checkpoint have passed over */
+    uint64_t val_step, val_tokens;  /* the newest validation; 0: none */
+    float val_loss;
+    uint64_t best_step, best_tokens; /* that with the least loss among those saved; 0: none */
+    float best_loss;
     uint64_t data;                  /* vkm_data_fingerprint of the text */
-    char device[VKM_DEVICE_TEXT];   /* "name (driver)" */
+    char device[VKM_FIELD_BYTES];   /* "name (driver)" */
+    char version[VKM_FIELD_BYTES];  /* of vkmoe */
 };
 
 /* Writes dir/trainer.json. Every float reads back as the same float. ERROR_IO, ERROR_MEMORY. */
@@ -23,5 +32,9 @@ enum vkmoe_status vkm_trainer_json_write(const struct vkmoe_log *log, const char
 /* Reads it; what is read has passed vkm_config_check. ERROR_IO, ERROR_FORMAT, ERROR_MEMORY. */
 enum vkmoe_status vkm_trainer_json_read(const struct vkmoe_log *log, const char *dir, struct vkmoe_model_config *model,
                                         struct vkmoe_train_config *train, struct vkm_run_state *state);
+
+/* A warning for each field of `now` that is another than in `saved`, which was read from dir. ERROR_MEMORY. */
+enum vkmoe_status vkm_trainer_json_changes(const struct vkmoe_log *log, const char *dir, const struct vkmoe_train_config *saved,
+                                           const struct vkmoe_train_config *now);
 
 #endif

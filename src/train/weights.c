@@ -22,10 +22,10 @@ static enum vkmoe_status store(void *user, const struct vkm_param *param, enum v
     return vkm_buf_upload(net->ctx, part_of(param, part, first, count), values, count * sizeof *values);
 }
 
-enum vkmoe_status vkm_weights_save(struct vkm_net *net, const char *dir, const struct vkmoe_train_config *train,
-                                   const struct vkm_run_state *state)
+enum vkmoe_status vkm_weights_save_run(struct vkm_net *net, const char *dir, const struct vkmoe_train_config *train,
+                                       const struct vkm_run_state *state)
 {
-    return vkm_checkpoint_save(&net->ctx->log, dir, &net->config, train, state, &net->params, fetch, net);
+    return vkm_run_save(&net->ctx->log, dir, &net->config, train, state, &net->params, fetch, net);
 }
 
 enum vkmoe_status vkm_weights_load(struct vkm_net *net, const char *dir, const struct vkm_run_state *state)
