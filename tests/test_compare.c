@@ -55,7 +55,11 @@ Test(compare, flags_reach_the_run)
     cr_expect_eq(number(train, "pes_every"), 2);
     cr_expect_eq(number(model, "d_shared"), 8);
     json_decref(root);
-    free(cli_must("train --data text.txt --resume run --steps 6"));
+    struct cli_result resumed = cli_run("train --data text.txt --resume run --steps 6 --lr 0.002");
+    cr_expect_eq(resumed.status, 0);
+    cr_expect(strstr(resumed.err, "steps was 4, from now on it is 6") && strstr(resumed.err, "lr was 0.01, from now on it is 0.002"),
+              "%s", resumed.err);
+    cli_result_free(&resumed);
     free(cli_must("eval --model run --data text.txt"));
 }
 
