@@ -11,7 +11,7 @@ class Log(c.Structure):
 
 class ContextDesc(c.Structure):
     _fields_ = [("log", Log), ("device", c.c_char_p), ("cache_dir", c.c_char_p), ("profile_path", c.c_char_p),
-                ("validate", c.c_bool)]
+                ("validate", c.c_bool), ("timeout_seconds", c.c_uint32)]
 
 
 class Balance(c.Structure):

@@ -31,8 +31,13 @@ static void unlock(void *user)
     pthread_mutex_unlock(&h->mutex);
 }
 
-/* Memory with its size before it, as reallocation needs it. */
+/* What stands before each piece: its size, as reallocation needs it, and its neighbours in a list. */
+struct host_memory {
+    size_t size;
+    struct host_memory *before, *after;
+};
 enum { HEAD = 256 };
+_Static_assert(sizeof(struct host_memory) <= HEAD, "the head holds it");
 
 static VKAPI_ATTR void *VKAPI_CALL allocate(void *user, size_t size, size_t alignment, VkSystemAllocationScope scope)
 {
@@ -42,9 +47,15 @@ static VKAPI_ATTR void *VKAPI_CALL allocate(void *user, size_t size, size_t alig
     char *p = aligned_alloc(HEAD, HEAD + (size + HEAD - 1) / HEAD * HEAD);
     if (!p)
         return NULL;
-    memcpy(p, &size, sizeof size);
-    __atomic_add_fetch(&h->live, 1, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&h->allocations, 1, __ATOMIC_RELAXED);
+    struct host_memory *m = (struct host_memory *)(void *)p;
+    pthread_mutex_lock(&h->memory);
+    *m = (struct host_memory){.size = size, .after = h->first};
+    if (h->first)
+        h->first->before = m;
+    h->first = m;
+    h->live++;
+    h->allocations++;
+    pthread_mutex_unlock(&h->memory);
     return p + HEAD;
 }
 
@@ -53,8 +64,17 @@ static VKAPI_ATTR void VKAPI_CALL release(void *user, void *memory)
     struct host *h = user;
     if (!memory)
         return;
-    __atomic_sub_fetch(&h->live, 1, __ATOMIC_RELAXED);
-    free((char *)memory - HEAD);
+    struct host_memory *m = (struct host_memory *)(void *)((char *)memory - HEAD);
+    pthread_mutex_lock(&h->memory);
+    if (m->before)
+        m->before->after = m->after;
+    else
+        h->first = m->after;
+    if (m->after)
+        m->after->before = m->before;
+    h->live--;
+    pthread_mutex_unlock(&h->memory);
+    free(m);
 }
 
 static VKAPI_ATTR void *VKAPI_CALL reallocate(void *user, void *old, size_t size, size_t alignment,
@@ -73,7 +93,7 @@ static VKAPI_ATTR void *VKAPI_CALL reallocate(void *user, void *old, size_t size
 
 void host_begin(struct host *h)
 {
-    *h = (struct host){.mutex = PTHREAD_MUTEX_INITIALIZER,
+    *h = (struct host){.mutex = PTHREAD_MUTEX_INITIALIZER, .memory = PTHREAD_MUTEX_INITIALIZER,
                        .allocator = {.pUserData = h, .pfnAllocation = allocate, .pfnReallocation = reallocate, .pfnFree = release}};
     const VkDebugUtilsMessengerCreateInfoEXT messenger = {
         .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
@@ -118,6 +138,16 @@ struct vkmoe_vulkan_desc host_desc(struct host *h, const VkPhysicalDeviceFeature
         .features = features, .extensions = extensions ? h->needs->extensions : NULL,
         .extension_count = extensions ? h->needs->extension_count : 0, .debug_utils = h->debug_utils,
         .queue_lock = lock, .queue_unlock = unlock, .queue_user = h, .allocator = &h->allocator};
+}
+
+void host_forget_rest(struct host *h)
+{
+    const unsigned before = h->complaints;
+    h->vk.DestroyDevice(h->vk.device, NULL);
+    h->vk.device = VK_NULL_HANDLE;
+    h->complaints = before;
+    while (h->first)
+        release(h, (char *)h->first + HEAD);
 }
 
 void host_end(struct host *h)

@@ -17,8 +17,10 @@ struct host {
     bool debug_utils;
     unsigned complaints;        /* of the validation layers */
     pthread_mutex_t mutex;      /* of the queue */
+    pthread_mutex_t memory;     /* of the allocator's list */
     unsigned locks;             /* how often it was taken */
     long live, allocations;     /* of the allocator */
+    struct host_memory *first;  /* what it has given and not got back */
     VkAllocationCallbacks allocator;
 };
 
@@ -28,6 +30,8 @@ void host_begin(struct host *h);
 void host_open(struct host *h, const VkPhysicalDeviceFeatures2 *features, bool extensions);
 /* What vkmoe_context_adopt gets, with the host's lock and allocator. */
 struct vkmoe_vulkan_desc host_desc(struct host *h, const VkPhysicalDeviceFeatures2 *features, bool extensions);
+/* After a hang: what is left on the device goes with it, and the layers' complaints of that do not count. */
+void host_forget_rest(struct host *h);
 /* Expects that the device is still the host's, nothing is left on it, and no layer has complained; destroys it. */
 void host_end(struct host *h);
 

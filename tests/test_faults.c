@@ -1,8 +1,9 @@
 /* The nth allocation, or the nth Vulkan call that can fail, fails: for every n that a host's use of a stack reaches. Each time
- * one line says so, a status tells it, and everything is given back. */
+ * one line says so, a status tells it, and everything is given back. And so when the device is lost from some call on. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "host_fixture.h"
 #include "scratch_dir.h"
 
@@ -13,14 +14,23 @@ static struct {
     const char *what;           /* failed */
     PFN_vkGetInstanceProcAddr get_instance_proc_addr;
     PFN_vkGetDeviceProcAddr get_device_proc_addr;
+    const char *lost_in;        /* the call that finds the device lost, when `left` is reached */
+    bool lost;                  /* since then */
 } fault = {.left = -1};
 
 static bool fails(const char *what)
 {
-    if (fault.left < 0 || fault.left-- > 0)
+    if (fault.lost_in || fault.left < 0 || fault.left-- > 0)
         return false;
     fault.what = what;
     return true;
+}
+
+static bool is_lost(const char *call)
+{
+    if (fault.lost_in && !fault.lost && strcmp(call, fault.lost_in) == 0 && fault.left-- == 0)
+        fault.lost = true;
+    return fault.lost;
 }
 
 /* The library's own allocations: the linker sends them here. */
@@ -71,8 +81,7 @@ void *__wrap_realloc(void *old, size_t size)
       (VkDevice d, const VkShaderModuleCreateInfo *i, const VkAllocationCallbacks *a, VkShaderModule *o), (d, i, a, o))    \
     X(EndCommandBuffer, OUT_OF_HOST_MEMORY, (VkCommandBuffer c), (c))                                                      \
     X(MapMemory, MEMORY_MAP_FAILED,                                                                                        \
-      (VkDevice d, VkDeviceMemory m, VkDeviceSize f, VkDeviceSize s, VkMemoryMapFlags g, void **o), (d, m, f, s, g, o))    \
-    X(QueueSubmit2, OUT_OF_HOST_MEMORY, (VkQueue q, uint32_t n, const VkSubmitInfo2 *i, VkFence f), (q, n, i, f))
+      (VkDevice d, VkDeviceMemory m, VkDeviceSize f, VkDeviceSize s, VkMemoryMapFlags g, void **o), (d, m, f, s, g, o))
 
 #define WRAP(name, error, parameters, arguments)                                                                           \
     static PFN_vk##name real_##name;                                                                                       \
@@ -82,10 +91,27 @@ void *__wrap_realloc(void *old, size_t size)
     }
 VULKAN_CALLS(WRAP)
 
+static PFN_vkQueueSubmit2 real_QueueSubmit2;
+static VKAPI_ATTR VkResult VKAPI_CALL wrap_QueueSubmit2(VkQueue q, uint32_t n, const VkSubmitInfo2 *i, VkFence f)
+{
+    if (is_lost("vkQueueSubmit2"))
+        return VK_ERROR_DEVICE_LOST;
+    return fails("vkQueueSubmit2") ? VK_ERROR_OUT_OF_HOST_MEMORY : real_QueueSubmit2(q, n, i, f);
+}
+
+static PFN_vkGetSemaphoreCounterValue real_GetSemaphoreCounterValue;
+static VKAPI_ATTR VkResult VKAPI_CALL wrap_GetSemaphoreCounterValue(VkDevice d, VkSemaphore s, uint64_t *value)
+{
+    return is_lost("vkGetSemaphoreCounterValue") ? VK_ERROR_DEVICE_LOST : real_GetSemaphoreCounterValue(d, s, value);
+}
+
+/* A lost device ends what it was doing, and waits end. */
 static PFN_vkWaitSemaphores real_WaitSemaphores;
 static VKAPI_ATTR VkResult VKAPI_CALL wrap_WaitSemaphores(VkDevice d, const VkSemaphoreWaitInfo *i, uint64_t timeout)
 {
     const VkResult result = real_WaitSemaphores(d, i, timeout);
+    if (is_lost("vkWaitSemaphores"))
+        return VK_ERROR_DEVICE_LOST;
     return result == VK_SUCCESS && fails("vkWaitSemaphores") ? VK_ERROR_DEVICE_LOST : result;
 }
 
@@ -97,6 +123,8 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice device, con
         return (PFN_vkVoidFunction)wrap_##call;                                                                            \
     }
     VULKAN_CALLS(FIND)
+    FIND(GetSemaphoreCounterValue, DEVICE_LOST, (), ())
+    FIND(QueueSubmit2, DEVICE_LOST, (), ())
     FIND(WaitSemaphores, DEVICE_LOST, (), ())
     return fault.get_device_proc_addr(device, name);
 }
@@ -193,13 +221,71 @@ static long with_each_fault(enum vkmoe_status (*what_is_done)(struct vkmoe_conte
     return n - 1;
 }
 
+/* A device that one of the calls finds lost, at each time that it is called: false when it was not called so often. */
+static bool lose_in(const char *call, long nth)
+{
+    struct vkmoe_context *ctx = NULL;
+    struct vkmoe_stack *stack = NULL;
+    const float in[ROWS * IN] = {1, -1}, target[ROWS * OUT] = {0.5f};
+    float out[ROWS * OUT];
+    const long before = host.live;
+    seen.errors = 0;
+    cr_assert_eq(adopt(&ctx), VKMOE_OK, "%s", seen.last);
+    fault.lost_in = call;
+    fault.left = nth;
+    enum vkmoe_status status = vkmoe_stack_create(ctx, &config, &stack);
+    for (int i = 0; i < 3 && !status; i++)
+        status = vkmoe_stack_step(stack, in, target, NULL);
+    const bool lost = fault.lost;
+    cr_expect_eq(status, lost ? VKMOE_ERROR_DEVICE_LOST : VKMOE_OK, "%s %ld: status %d", call, nth, (int)status);
+    cr_expect_eq(vkmoe_context_lost(ctx), lost);
+    cr_expect_eq(seen.errors, lost, "%s %ld: %u lines, the last \"%s\"", call, nth, seen.errors, seen.last);
+    if (lost) {
+        const bool waits = strcmp(call, "vkQueueSubmit2") != 0; /* else nothing is on the device */
+        cr_expect(strstr(seen.last, call) || strcmp(call, "vkGetSemaphoreCounterValue") == 0, "%s: %s", call, seen.last);
+        cr_expect(strstr(seen.last, "lost the device") && (!waits || strstr(seen.last, ", in \"")), "%s", seen.last);
+    }
+    if (lost && stack) {
+        cr_expect_eq(vkmoe_stack_forward(stack, ROWS, in, out, NULL, NULL), VKMOE_ERROR_DEVICE_LOST);
+        cr_expect_eq(seen.errors, 2, "%s", seen.last);
+    }
+    vkmoe_stack_destroy(stack);
+    vkmoe_context_destroy(ctx);
+    cr_expect_eq(host.live, before, "%s %ld: %ld allocations, %ld before", call, nth, host.live, before);
+    fault.lost_in = NULL;
+    fault.lost = false;
+    fault.left = -1;
+    seen.errors = 0;
+    return lost;
+}
+
+static void begin(void)
+{
+    host_begin(&host);
+    host_open(&host, host.needs->liked, true);
+    fault.get_instance_proc_addr = host.vk.GetInstanceProcAddr;
+}
+
+Test(faults, a_lost_device)
+{
+    static const char *const calls[] = {"vkQueueSubmit2", "vkWaitSemaphores", "vkGetSemaphoreCounterValue"};
+    begin();
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        const double start = vkm_seconds();
+        long n = 0;
+        while (lose_in(calls[i], n))
+            n++;
+        cr_expect(n >= 3, "%s was called %ld times", calls[i], n);
+        cr_expect(vkm_seconds() - start < 10, "%s: %.1f s", calls[i], vkm_seconds() - start);
+    }
+    host_end(&host);
+}
+
 Test(faults, fail_cleanly, .init = scratch_begin, .fini = scratch_end)
 {
     struct host *h = &host;
     struct vkmoe_context *ctx;
-    host_begin(h);
-    host_open(h, h->needs->liked, true);
-    fault.get_instance_proc_addr = h->vk.GetInstanceProcAddr;
+    begin();
     const VkCommandPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
                                           .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
                                           .queueFamilyIndex = h->needs->queue_family};

@@ -1,4 +1,5 @@
 /* Stacks recorded into a command buffer of a host's, between its own commands. */
+#include "gpu/submit.h"
 #include "host_fixture.h"
 #include "stack_fixture.h"
 
@@ -59,7 +60,7 @@ static void record_begin(struct app *a)
 static void submit(struct app *a)
 {
     uint64_t ticket;
-    assert_ok(vkm_submit(a->ctx, a->commands, &ticket));
+    assert_ok(vkm_submit(a->ctx, &(struct vkm_work){.commands = a->commands, .name = "host"}, &ticket));
     assert_ok(vkm_wait(a->ctx, ticket));
 }
 

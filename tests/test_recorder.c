@@ -121,7 +121,7 @@ Test(recorder, long_recording_is_split)
         record_fill(ctx, rec, i % 2 ? t.a : t.b, i, i % 2 ? t.b : t.a);
     cr_expect_eq(vkm_rec_barriers(rec), 4999);
     run(ctx, rec);
-    cr_expect_eq(ctx->submitted - before, 2);
+    cr_expect_eq(ctx->submitted - before, 5);
     expect_words(ctx, t.a, 4999);
     expect_words(ctx, t.b, 4998);
     vkm_rec_destroy(rec);

@@ -10,6 +10,7 @@
 #include "live.h"
 
 const char *program = "vkmoe";
+bool device_lost;
 
 static char prefix[32] = "vkmoe";
 
@@ -83,6 +84,7 @@ struct vkmoe_context *open_context(const struct common_options *options)
         .cache_dir = cache_dir,
         .profile_path = options->profile,
         .validate = options->validate,
+        .timeout_seconds = options->timeout,
     }, &ctx);
     free(cache_dir);
     return ctx;
@@ -91,6 +93,7 @@ struct vkmoe_context *open_context(const struct common_options *options)
 int close_context(struct vkmoe_context *ctx, int status)
 {
     const uint64_t complaints = ctx ? vkmoe_context_validation_messages(ctx) : 0;
+    device_lost = device_lost || (ctx && vkmoe_context_lost(ctx));
     vkmoe_context_destroy(ctx);
     if (complaints == 0 || status != EXIT_OK)
         return status;

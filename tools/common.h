@@ -14,6 +14,7 @@ enum exit_status { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 /* Flags of every subcommand that opens a device; the first member of its values. */
 struct common_options {
     const char *device, *profile;
+    uint32_t timeout;
     bool validate, verbose;
 };
 
@@ -28,6 +29,9 @@ struct common_options {
       .otherwise = "$VKMOE_DEVICE, else the first usable",                                                             \
       .help = "index, part of the name, or UUID: see 'vkmoe devices'" }
 #define CHECK_OPTIONS(values)                                                                                          \
+    { .name = "timeout", .type = OPTION_U32, .offset = offsetof(values, common.timeout), .value = "SECONDS", .min = 1,   \
+      .otherwise = "120, of a software device 1800",                                                                   \
+      .help = "give up a device that finishes no part of its work for so long" },                                      \
     { .name = "validate", .type = OPTION_SWITCH, .offset = offsetof(values, common.validate), .otherwise = "off",      \
       .help = "turn on the Vulkan validation layers; what they say is a failure" },                              \
     { .name = "verbose", .type = OPTION_SWITCH, .offset = offsetof(values, common.verbose), .otherwise = "off",        \
@@ -48,11 +52,14 @@ struct vkmoe_log library_log(bool verbose);
 /* "dir/name"; the caller frees it. NULL after a message: no memory. */
 char *path_in(const char *dir, const char *name);
 
-/* Opens the device that options and environment ask for; NULL after a message. */
 /* $XDG_CACHE_HOME/vkmoe or ~/.cache/vkmoe, the caller's to free; NULL where there is no home. */
 char *cache_directory(void);
 
+/* Opens the device that options and environment ask for; NULL after a message. */
 struct vkmoe_context *open_context(const struct common_options *options);
+
+/* Whether a device was closed that had been lost or hangs: its driver may still be running. */
+extern bool device_lost;
 
 /* Destroys the context, which may be NULL. Returns status, or EXIT_FAILED where the validation layers complained. */
 int close_context(struct vkmoe_context *ctx, int status);

@@ -104,6 +104,8 @@ int main(int argc, char **argv)
     errno = 0;
     const bool written = fflush(stdout) == 0 && !ferror(stdout);
     const int failure = errno;
+    if (device_lost) /* exit would take from the driver's threads, which run on, what they need */
+        _exit(status);
     if (written || failure == EPIPE || reader_gone() || status != EXIT_OK)
         return status;
     message("standard output: %s", failure ? strerror(failure) : "a write failed");

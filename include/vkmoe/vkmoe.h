@@ -58,7 +58,7 @@ enum vkmoe_status {
     VKMOE_ERROR_DEVICE_MEMORY, /* the model does not fit the device */
     VKMOE_ERROR_IO,            /* a file or directory could not be read or written */
     VKMOE_ERROR_FORMAT,        /* a file was read but is not what it claims to be */
-    VKMOE_ERROR_DEVICE_LOST,   /* the driver reset or lost the device; the context is of no further use */
+    VKMOE_ERROR_DEVICE_LOST,   /* the driver reset or lost the device, or it hangs; the context is of no further use */
     VKMOE_ERROR_VULKAN,        /* any other Vulkan failure; the message names the call and its result */
     VKMOE_ERROR_DIVERGED,      /* training has come to numbers that are not finite, or a loss that jumps again and again */
 };
@@ -116,6 +116,8 @@ struct vkmoe_context_desc {
                                   vkmoe_context_destroy; NULL: none. Profiling makes every submission wait. */
     bool validate;             /* turn on the Vulkan validation layers (core and synchronization); an error if they
                                   are not installed. Their messages go to the log as errors. */
+    uint32_t timeout_seconds;  /* a device that finishes none of its submissions for so long is taken to hang: the function
+                                  that waits for it returns ERROR_DEVICE_LOST; 0: 120, of a software device 1800 */
 };
 
 struct vkmoe_context;
@@ -126,7 +128,14 @@ VKMOE_API void vkmoe_devices_free(struct vkmoe_device_info *devices);
 
 /* Opens a device of the library's own. desc may be NULL. */
 VKMOE_API enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, struct vkmoe_context **out);
+
+/* Destroys it. Where a device hangs, which may still be using what lies on it, this and the other destroy functions free host
+ * memory alone and return at once: device memory, the device and the instance stay as they are until the process ends, and
+ * drivers' threads may still run then (_exit or quick_exit spares them what exit would take away). */
 VKMOE_API void vkmoe_context_destroy(struct vkmoe_context *ctx);
+
+/* Whether the device was lost or hangs. Every function that needs it then returns ERROR_DEVICE_LOST at once. */
+VKMOE_API bool vkmoe_context_lost(const struct vkmoe_context *ctx);
 
 /* The context's device. Valid until the context is destroyed. */
 VKMOE_API const struct vkmoe_device_info *vkmoe_context_device(const struct vkmoe_context *ctx);

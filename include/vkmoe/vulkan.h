@@ -67,11 +67,13 @@ struct vkmoe_vulkan_desc {
 
     const VkAllocationCallbacks *allocator;    /* for all that is created on the device; outlives the context; or NULL */
     const char *cache_dir;                     /* as in struct vkmoe_context_desc */
+    uint32_t timeout_seconds;                  /* likewise; time that a submission waits for a semaphore of the host's counts */
 };
 
 /* A context on the host's device. ERROR_ARGUMENT names a field that is missing or contradicts the device, or a required
  * feature that was not enabled; ERROR_DEVICE: the device can never do it. vkmoe_context_destroy waits for the context's own
- * submissions and gives everything back; the device stays the host's. */
+ * submissions and gives everything back; the device stays the host's. Where it hangs (ERROR_DEVICE_LOST without the driver
+ * having said so) nothing on it is given back, and the allocator's memory stays in use: the host may let it be with the rest. */
 VKMOE_API enum vkmoe_status vkmoe_context_adopt(const struct vkmoe_vulkan_desc *desc, struct vkmoe_context **out);
 
 /* The semaphore that the context's own submissions signal, and the value that it reaches when all so far are done: for a

@@ -102,6 +102,7 @@ enum vkmoe_status vkmoe_context_adopt(const struct vkmoe_vulkan_desc *desc, stru
     *ctx = (struct vkmoe_context){
         .log = desc->log, .adopted = true, .queue = desc->queue, .queue_family = desc->queue_family,
         .physical = desc->physical_device, .allocator = desc->allocator, .debug_names = desc->debug_utils,
+        .timeout_seconds = desc->timeout_seconds,
         .queue_lock = desc->queue_lock, .queue_unlock = desc->queue_unlock, .queue_user = desc->queue_user};
     if ((status = probe(&ctx->log, desc->get_instance_proc_addr, desc->instance, desc->physical_device, &ctx->vk, &device)) ||
         (status = check(desc)) || (status = check_queue(&ctx->vk, desc, &device.caps)))

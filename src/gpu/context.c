@@ -4,6 +4,8 @@
 #include "gpu/features.h"
 #include "gpu/pipeline.h"
 #include "gpu/profiler.h"
+#include "gpu/submit.h"
+#include "gpu/trail.h"
 #include "gpu/tuning.h"
 
 #include <stdio.h>
@@ -101,9 +103,11 @@ static enum vkmoe_status find_device(struct vkmoe_context *ctx, const struct vkm
 enum vkmoe_status vkm_context_begin(struct vkmoe_context *ctx, const char *cache_dir)
 {
     enum vkmoe_status status;
+    if (!ctx->timeout_seconds) /* a software device can well be busy with one submission */
+        ctx->timeout_seconds = ctx->caps.cpu ? 1800 : 120;
     ctx->vk.GetPhysicalDeviceMemoryProperties(ctx->physical, &ctx->memory);
-    if ((status = create_timeline(ctx)) || (status = vkm_pipelines_create(ctx, cache_dir, &ctx->pipelines)) ||
-        (status = vkm_tuning_load(ctx, cache_dir)))
+    if ((status = create_timeline(ctx)) || (status = vkm_trails_create(ctx, &ctx->trails)) ||
+        (status = vkm_pipelines_create(ctx, cache_dir, &ctx->pipelines)) || (status = vkm_tuning_load(ctx, cache_dir)))
         return status;
     vkm_log(&ctx->log, VKMOE_LOG_DEBUG, "device %s (%s), subgroup %u%s", ctx->info.name, ctx->info.driver,
             ctx->caps.subgroup, ctx->caps.subgroup_required ? ", required" : "");
@@ -121,6 +125,7 @@ enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc *desc, st
     if (!ctx)
         return vkm_fail_memory(&desc->log);
     ctx->log = desc->log;
+    ctx->timeout_seconds = desc->timeout_seconds;
 
     if ((status = find_device(ctx, desc)) || (status = open_device(ctx)) ||
         (status = vkm_context_begin(ctx, desc->cache_dir)))
@@ -143,16 +148,24 @@ void vkmoe_context_destroy(struct vkmoe_context *ctx)
     vkm_wait_quiet(ctx, ctx->submitted);
     vkm_profiler_destroy(ctx, ctx->profiler);
     vkm_pipelines_destroy(ctx, ctx->pipelines);
-    if (ctx->timeline)
+    vkm_trails_destroy(ctx->trails);
+    if (ctx->timeline && !ctx->hung)
         vk->DestroySemaphore(vk->device, ctx->timeline, ctx->allocator);
-    if (!ctx->adopted && vk->DestroyDevice)
+    if (!ctx->adopted && !ctx->hung && vk->DestroyDevice)
         vk->DestroyDevice(vk->device, NULL);
-    if (ctx->messenger)
+    if (ctx->messenger) /* in any case: it would call a context that is gone */
         vk->DestroyDebugUtilsMessengerEXT(vk->instance, ctx->messenger, NULL);
-    if (!ctx->adopted && vk->DestroyInstance)
+    if (!ctx->adopted && !ctx->hung && vk->DestroyInstance)
         vk->DestroyInstance(vk->instance, NULL);
-    vkm_vk_close(vk);
+    if (!ctx->hung) /* else the driver's threads may still run its code */
+        vkm_vk_close(vk);
+    vkm_flights_clear(ctx);
     free(ctx);
+}
+
+bool vkmoe_context_lost(const struct vkmoe_context *ctx)
+{
+    return ctx->lost;
 }
 
 const struct vkmoe_device_info *vkmoe_context_device(const struct vkmoe_context *ctx)

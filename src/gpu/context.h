@@ -44,6 +44,14 @@ struct vkm_tuning {
 
 struct vkm_pipelines;
 struct vkm_profiler;
+struct vkm_trails;
+
+/* Submissions in their order (gpu/submit.h), without those at the front that are known to have finished. */
+struct vkm_flights {
+    struct vkm_flight *list;
+    size_t count, capacity;
+    uint64_t finished;              /* the newest ticket of which that is known */
+};
 
 struct vkmoe_context {
     struct vkmoe_log log;
@@ -65,28 +73,30 @@ struct vkmoe_context {
     VkSemaphore timeline;           /* counts submissions */
     uint64_t submitted;             /* its newest value handed out */
     VkSemaphoreSubmitInfo awaited;  /* of the host's: for the next submission, where it has a semaphore */
-    bool lost;                      /* the device was lost or hangs: nothing waits for it any more */
+    struct vkm_flights flights;
+    uint32_t timeout_seconds;       /* a device that finishes no submission for so long is taken to hang */
+    bool lost;                      /* the device was lost or hangs: nothing is submitted or waited for any more */
+    bool hung;                      /* it may still be using what lies on it: nothing of that is destroyed */
     VkDebugUtilsMessengerEXT messenger;
     bool debug_names;               /* VK_EXT_debug_utils is there: objects and dispatches get names */
     uint64_t validation_messages;
 
     struct vkm_pipelines *pipelines;
+    struct vkm_trails *trails;
     struct vkm_profiler *profiler;  /* NULL unless profiling */
 };
 
 /* Logs "call: result" and maps the result to a status (out of device memory, device lost, ...). VK_SUCCESS gives OK. */
-enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, const char *call);
+enum vkmoe_status vkm_check(struct vkmoe_context *ctx, VkResult result, const char *call);
 
 /* Opens what lies on the device: caps, vk, physical and queue are there. On failure the context is to be destroyed. */
 enum vkmoe_status vkm_context_begin(struct vkmoe_context *ctx, const char *cache_dir);
 
-/* Submits a command buffer; *ticket is for vkm_wait. */
-enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, VkCommandBuffer commands, uint64_t *ticket);
-
-/* Waits until submission `ticket` (a value that vkm_submit or vkm_rec_submit returned) has finished. 0 returns at once. */
+/* Waits until submission `ticket` (a value that vkm_submit or vkm_rec_submit returned) has finished. 0 returns at once, and so
+ * does a wait for a device that was lost. ERROR_DEVICE_LOST also when nothing finishes within the context's timeout. */
 enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket);
 
-/* The same for destroy functions: without a message, and at once when the device is lost. */
+/* The same for destroy functions: silent, but for a warning when it is this wait that finds the device to hang. */
 void vkm_wait_quiet(struct vkmoe_context *ctx, uint64_t ticket);
 
 /* Bytes of the largest device-local heap that are still free for us (VK_EXT_memory_budget where there is one). */

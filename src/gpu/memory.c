@@ -222,7 +222,7 @@ static VkResult allocate(struct vkm_arena *arena, struct block *block)
 static void free_blocks(struct vkm_arena *arena)
 {
     struct vkm_vk *vk = &arena->ctx->vk;
-    for (size_t i = 0; i < arena->block_count; i++) {
+    for (size_t i = 0; i < arena->block_count && !arena->ctx->hung; i++) {
         struct block *block = &arena->blocks[i];
         if (block->buffer)
             vk->DestroyBuffer(vk->device, block->buffer, arena->ctx->allocator);

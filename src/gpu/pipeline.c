@@ -53,11 +53,11 @@ void vkm_pipelines_destroy(struct vkmoe_context *ctx, struct vkm_pipelines *pipe
         return;
     if (pipelines->count && !ctx->lost)
         vkm_pipeline_file_save(ctx, &pipelines->file, pipelines->cache);
-    for (size_t i = 0; i < pipelines->count; i++)
+    for (size_t i = 0; i < pipelines->count && !ctx->hung; i++)
         ctx->vk.DestroyPipeline(ctx->vk.device, pipelines->entries[i].handle, ctx->allocator);
-    if (pipelines->cache)
+    if (pipelines->cache && !ctx->hung)
         ctx->vk.DestroyPipelineCache(ctx->vk.device, pipelines->cache, ctx->allocator);
-    if (pipelines->layout)
+    if (pipelines->layout && !ctx->hung)
         ctx->vk.DestroyPipelineLayout(ctx->vk.device, pipelines->layout, ctx->allocator);
     vkm_pipeline_file_clear(&pipelines->file);
     free(pipelines->entries);

@@ -1,7 +1,7 @@
 #include "gpu/recorder.h"
 
 #include "gpu/hazard.h"
-#include "gpu/profiler.h"
+#include "gpu/submit.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-    MAX_COMMANDS = 4096,            /* dispatches, fills and copies of one command buffer */
+    MAX_COMMANDS = 1024,            /* dispatches, fills and copies of one command buffer */
     MAX_PUSH_BYTES = 128,
     MAX_DEPTH = 8,
 };
@@ -21,9 +21,8 @@ static const uint64_t gpu_work = UINT64_C(200000000000), cpu_work = UINT64_C(100
 /* One command buffer, one submission. */
 struct part {
     VkCommandBuffer commands;
-    VkQueryPool queries;            /* profiling: timestamp 0 at its start, i + 1 after command i */
     uint32_t count;                 /* commands so far */
-    uint32_t *sites;                /* profiling: [MAX_COMMANDS] */
+    struct vkm_trail trail;         /* of them, unless the command buffer is a host's */
 };
 
 struct vkm_rec {
@@ -76,17 +75,6 @@ static const VkAccessFlags2 uses =
     VK_ACCESS_2_SHADER_STORAGE_READ_BIT | VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_READ_BIT |
     VK_ACCESS_2_TRANSFER_WRITE_BIT | VK_ACCESS_2_INDIRECT_COMMAND_READ_BIT;
 
-/* A host's command buffer has its own queries. */
-static bool profiled(const struct vkm_rec *rec)
-{
-    return rec->ctx->profiler && !rec->into;
-}
-
-static void timestamp(struct vkm_rec *rec, const struct part *part)
-{
-    rec->ctx->vk.CmdWriteTimestamp2(part->commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, part->queries, part->count);
-}
-
 static struct part *add_part(struct vkm_rec *rec)
 {
     struct part *parts = realloc(rec->parts, (rec->part_count + 1) * sizeof *parts);
@@ -127,28 +115,18 @@ static enum vkmoe_status begin_part(struct vkm_rec *rec)
     vkm_name_object(ctx, VK_OBJECT_TYPE_COMMAND_BUFFER, (uint64_t)(uintptr_t)part->commands, rec->name);
     if (rec->part_count == 1)
         barrier(rec, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, VK_ACCESS_2_MEMORY_WRITE_BIT, use_stages, uses);
-    if (!ctx->profiler)
-        return VKMOE_OK;
-
-    const VkQueryPoolCreateInfo queries = {
-        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
-        .queryType = VK_QUERY_TYPE_TIMESTAMP,
-        .queryCount = MAX_COMMANDS + 1,
-    };
-    if (!(part->sites = malloc(MAX_COMMANDS * sizeof *part->sites)))
-        return vkm_fail_memory(&ctx->log);
-    if ((status = vkm_check(ctx, vk->CreateQueryPool(vk->device, &queries, ctx->allocator, &part->queries), "vkCreateQueryPool")))
-        return status;
-    vk->CmdResetQueryPool(part->commands, part->queries, 0, MAX_COMMANDS + 1);
-    timestamp(rec, part);
-    return VKMOE_OK;
+    return vkm_trail_begin(ctx, &part->trail, part->commands, MAX_COMMANDS);
 }
 
+/* What it wrote is then there for the host and for the next part. */
 static enum vkmoe_status end_part(struct vkm_rec *rec)
 {
+    const struct part *part = &rec->parts[rec->part_count - 1];
     rec->open = false;
-    return vkm_check(rec->ctx, rec->ctx->vk.EndCommandBuffer(rec->parts[rec->part_count - 1].commands),
-                     "vkEndCommandBuffer");
+    barrier(rec, use_stages, work_writes, use_stages | VK_PIPELINE_STAGE_2_HOST_BIT, uses | VK_ACCESS_2_HOST_READ_BIT);
+    vkm_trail_end(rec->ctx, &part->trail, part->commands);
+    vkm_hazards_forget(&rec->hazards);
+    return vkm_check(rec->ctx, rec->ctx->vk.EndCommandBuffer(part->commands), "vkEndCommandBuffer");
 }
 
 static struct vkm_rec *new_recording(struct vkmoe_context *ctx, const char *name)
@@ -219,12 +197,9 @@ void vkm_rec_destroy(struct vkm_rec *rec)
         return;
     struct vkm_vk *vk = &rec->ctx->vk;
     vkm_wait_quiet(rec->ctx, rec->ticket);
-    for (uint32_t i = 0; i < rec->part_count; i++) {
-        if (rec->parts[i].queries)
-            vk->DestroyQueryPool(vk->device, rec->parts[i].queries, rec->ctx->allocator);
-        free(rec->parts[i].sites);
-    }
-    if (rec->pool) /* frees the command buffers */
+    for (uint32_t i = 0; i < rec->part_count; i++)
+        vkm_trail_destroy(rec->ctx, &rec->parts[i].trail);
+    if (rec->pool && !rec->ctx->hung) /* frees the command buffers */
         vk->DestroyCommandPool(vk->device, rec->pool, rec->ctx->allocator);
     vkm_hazards_clear(&rec->hazards);
     free(rec->parts);
@@ -304,11 +279,14 @@ static struct part *begin_command(struct vkm_rec *rec, const char *label, const 
         if ((rec->status = end_part(rec)) || (rec->status = begin_part(rec)))
             return NULL;
         part = &rec->parts[rec->part_count - 1];
+        rec->barriers++;
     }
     rec->work += work;
 
     if (vkm_hazards_found(&rec->hazards, reads, read_count, writes, write_count)) {
         barrier(rec, use_stages, work_writes, use_stages, uses);
+        if (!rec->into)
+            vkm_trail_mark(ctx, &part->trail, part->commands);
         rec->barriers++;
         vkm_hazards_forget(&rec->hazards);
     }
@@ -316,14 +294,14 @@ static struct part *begin_command(struct vkm_rec *rec, const char *label, const 
         rec->status = vkm_fail_memory(&ctx->log);
         return NULL;
     }
+    if (!rec->into && (rec->status = vkm_trail_note(ctx, &part->trail, rec->name, rec->prefix, label, flops)))
+        return NULL;
     if (ctx->debug_names && !rec->dry) {
         char text[128];
         snprintf(text, sizeof text, "%s%s%s", rec->prefix, *rec->prefix ? "/" : "", label);
         const VkDebugUtilsLabelEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = text};
         ctx->vk.CmdBeginDebugUtilsLabelEXT(part->commands, &info);
     }
-    if (profiled(rec))
-        part->sites[part->count] = vkm_profiler_site(ctx->profiler, rec->name, rec->prefix, label, flops);
     return part;
 }
 
@@ -332,8 +310,8 @@ static void end_command(struct vkm_rec *rec, struct part *part)
     part->count++;
     if (rec->ctx->debug_names && !rec->dry)
         rec->ctx->vk.CmdEndDebugUtilsLabelEXT(part->commands);
-    if (profiled(rec))
-        timestamp(rec, part);
+    if (!rec->into)
+        vkm_trail_stamp(rec->ctx, &part->trail, part->commands);
 }
 
 static uint32_t count_buffers(const struct vkm_buf *list)
@@ -439,7 +417,6 @@ enum vkmoe_status vkm_rec_end(struct vkm_rec *rec)
         rec->open = false;
         return rec->status;
     }
-    barrier(rec, work_stages, work_writes, VK_PIPELINE_STAGE_2_HOST_BIT, VK_ACCESS_2_HOST_READ_BIT);
     enum vkmoe_status status = end_part(rec);
     if (!rec->status)
         rec->status = status;
@@ -449,36 +426,28 @@ enum vkmoe_status vkm_rec_end(struct vkm_rec *rec)
 /* Waits for the submission and hands its timestamps to the profiler. */
 static enum vkmoe_status collect_times(struct vkm_rec *rec)
 {
-    struct vkmoe_context *ctx = rec->ctx;
-    enum vkmoe_status status = vkm_wait(ctx, rec->ticket);
-    if (status)
-        return status;
-    uint64_t *ticks = malloc((MAX_COMMANDS + 1) * sizeof *ticks);
-    if (!ticks)
-        return vkm_fail_memory(&ctx->log);
-    for (uint32_t i = 0; i < rec->part_count && !status; i++) {
-        const struct part *part = &rec->parts[i];
-        uint32_t count = part->count + 1;
-        status = vkm_check(ctx, ctx->vk.GetQueryPoolResults(ctx->vk.device, part->queries, 0, count,
-                                                            count * sizeof *ticks, ticks, sizeof *ticks,
-                                                            VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
-                           "vkGetQueryPoolResults");
-        for (uint32_t c = 0; c < part->count && !status; c++)
-            vkm_profiler_add(ctx->profiler, part->sites[c], ticks[c], ticks[c + 1]);
-    }
-    free(ticks);
+    enum vkmoe_status status = vkm_wait(rec->ctx, rec->ticket);
+    for (uint32_t i = 0; i < rec->part_count && !status; i++)
+        status = vkm_trail_profile(rec->ctx, &rec->parts[i].trail);
     return status;
 }
 
 enum vkmoe_status vkm_rec_submit(struct vkm_rec *rec, uint64_t *ticket)
 {
     struct vkmoe_context *ctx = rec->ctx;
+    struct vkm_work work = {.name = rec->name};
     if (rec->status)
         return rec->status;
     if (rec->open)
         return vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT, "recording %s is submitted before it has ended", rec->name);
-    for (uint32_t i = 0; i < rec->part_count; i++) {
-        enum vkmoe_status status = vkm_submit(ctx, rec->parts[i].commands, &rec->ticket);
+    for (uint32_t i = 0; i < rec->part_count; i++)
+        work.all += rec->parts[i].count;
+    for (uint32_t i = 0; i < rec->part_count; i++, work.first += work.count) {
+        const struct part *part = &rec->parts[i];
+        work.commands = part->commands;
+        work.count = part->count;
+        work.trail = &part->trail;
+        enum vkmoe_status status = vkm_submit(ctx, &work, &rec->ticket);
         if (status)
             return status;
     }

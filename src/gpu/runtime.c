@@ -1,17 +1,12 @@
-/* What the rest asks of an open context: a call's result checked, waiting, free memory, names. */
+/* What the rest asks of an open context: a call's result checked, free memory, names. */
 #include "gpu/context.h"
 
 #include "base/host.h"
+#include "gpu/submit.h"
 
-/* A device that finishes no submission for so long is taken to hang; a software device can well be busy with one. */
-static uint64_t hang_seconds(const struct vkmoe_context *ctx)
+enum vkmoe_status vkm_check(struct vkmoe_context *ctx, VkResult result, const char *call)
 {
-    return ctx->caps.cpu ? 1800 : 120;
-}
-
-enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, const char *call)
-{
-    char name[32];
+    char name[32], place[VKM_PLACE];
     switch (result) {
     case VK_SUCCESS:
         return VKMOE_OK;
@@ -21,90 +16,14 @@ enum vkmoe_status vkm_check(const struct vkmoe_context *ctx, VkResult result, co
         return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_MEMORY,
                         "%s: the device is out of memory; use a smaller model or batch, or close other programs", call);
     case VK_ERROR_DEVICE_LOST:
-        return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST,
-                        "%s: the driver reset or lost the device %s; resume from the last checkpoint in a new process",
-                        call, ctx->info.name);
+        vkm_place(ctx, place);
+        vkm_lose(ctx);
+        return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST, "%s: the driver reset or lost the device %s%s; resume from the last "
+                        "checkpoint in a new process", call, ctx->info.name, place);
     default:
         return vkm_fail(&ctx->log, VKMOE_ERROR_VULKAN, "%s failed: %s; updating the driver may help", call,
                         vkm_vk_result_name(result, name));
     }
-}
-
-enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, VkCommandBuffer buffer, uint64_t *ticket)
-{
-    const VkCommandBufferSubmitInfo commands = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
-        .commandBuffer = buffer,
-    };
-    const VkSemaphoreSubmitInfo signal = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
-        .semaphore = ctx->timeline,
-        .value = ctx->submitted + 1,
-        .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-    };
-    const VkSubmitInfo2 info = {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-        .waitSemaphoreInfoCount = ctx->awaited.semaphore != VK_NULL_HANDLE,
-        .pWaitSemaphoreInfos = &ctx->awaited,
-        .commandBufferInfoCount = 1,
-        .pCommandBufferInfos = &commands,
-        .signalSemaphoreInfoCount = 1,
-        .pSignalSemaphoreInfos = &signal,
-    };
-    if (ctx->queue_lock)
-        ctx->queue_lock(ctx->queue_user);
-    const VkResult result = ctx->vk.QueueSubmit2(ctx->queue, 1, &info, VK_NULL_HANDLE);
-    if (ctx->queue_unlock)
-        ctx->queue_unlock(ctx->queue_user);
-    if (!result) {
-        *ticket = ++ctx->submitted;
-        ctx->awaited.semaphore = VK_NULL_HANDLE;
-    }
-    ctx->lost |= result == VK_ERROR_DEVICE_LOST;
-    return vkm_check(ctx, result, "vkQueueSubmit2");
-}
-
-/* VK_TIMEOUT: no submission finished within hang_seconds. */
-static VkResult wait_while_progressing(struct vkmoe_context *ctx, uint64_t ticket)
-{
-    const VkSemaphoreWaitInfo info = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-        .semaphoreCount = 1,
-        .pSemaphores = &ctx->timeline,
-        .pValues = &ticket,
-    };
-    uint64_t before = 0, after = 0;
-    VkResult result = ctx->vk.GetSemaphoreCounterValue(ctx->vk.device, ctx->timeline, &after);
-    while (!result && after < ticket) {
-        before = after;
-        result = ctx->vk.WaitSemaphores(ctx->vk.device, &info, hang_seconds(ctx) * 1000000000);
-        if (result != VK_TIMEOUT)
-            break;
-        result = ctx->vk.GetSemaphoreCounterValue(ctx->vk.device, ctx->timeline, &after);
-        if (!result && after == before)
-            result = VK_TIMEOUT;
-    }
-    if (result == VK_TIMEOUT || result == VK_ERROR_DEVICE_LOST)
-        ctx->lost = true;
-    return result;
-}
-
-enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket)
-{
-    if (!ticket)
-        return VKMOE_OK;
-    VkResult result = wait_while_progressing(ctx, ticket);
-    if (result == VK_TIMEOUT)
-        return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST,
-                        "the device %s has finished nothing for %u s and seems to hang; restart, with a smaller batch "
-                        "if it is only slow", ctx->info.name, (unsigned)hang_seconds(ctx));
-    return vkm_check(ctx, result, "vkWaitSemaphores");
-}
-
-void vkm_wait_quiet(struct vkmoe_context *ctx, uint64_t ticket)
-{
-    if (ticket && !ctx->lost)
-        wait_while_progressing(ctx, ticket);
 }
 
 uint64_t vkm_memory_available(const struct vkmoe_context *ctx)

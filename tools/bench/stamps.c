@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "gpu/submit.h"
+
 struct stamps {
     VkQueryPool queries;
     VkCommandPool pool;
@@ -55,9 +57,9 @@ void stamps_destroy(struct vkmoe_context *ctx, struct stamps *s)
 {
     if (!s)
         return;
-    if (s->pool)
+    if (s->pool && !ctx->hung)
         ctx->vk.DestroyCommandPool(ctx->vk.device, s->pool, NULL);
-    if (s->queries)
+    if (s->queries && !ctx->hung)
         ctx->vk.DestroyQueryPool(ctx->vk.device, s->queries, NULL);
     free(s);
 }
@@ -65,13 +67,13 @@ void stamps_destroy(struct vkmoe_context *ctx, struct stamps *s)
 enum vkmoe_status stamps_first(struct vkmoe_context *ctx, struct stamps *s)
 {
     uint64_t ticket;
-    return vkm_submit(ctx, s->commands[0], &ticket);
+    return vkm_submit(ctx, &(struct vkm_work){.commands = s->commands[0], .name = "bench"}, &ticket);
 }
 
 enum vkmoe_status stamps_second(struct vkmoe_context *ctx, struct stamps *s)
 {
     uint64_t ticket;
-    return vkm_submit(ctx, s->commands[1], &ticket);
+    return vkm_submit(ctx, &(struct vkm_work){.commands = s->commands[1], .name = "bench"}, &ticket);
 }
 
 enum vkmoe_status stamps_seconds(struct vkmoe_context *ctx, struct stamps *s, double *seconds)
@@ -80,7 +82,7 @@ enum vkmoe_status stamps_seconds(struct vkmoe_context *ctx, struct stamps *s, do
     enum vkmoe_status status = vkm_wait(ctx, ctx->submitted);
     if (!status)
         status = vkm_check(ctx, ctx->vk.GetQueryPoolResults(ctx->vk.device, s->queries, 0, 2, sizeof ticks, ticks,
-                                                            sizeof *ticks, VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
+                                                            sizeof *ticks, VK_QUERY_RESULT_64_BIT),
                            "vkGetQueryPoolResults");
     *seconds = (double)((ticks[1] - ticks[0]) & ctx->caps.timestamp_mask) * ctx->caps.timestamp_ns * 1e-9;
     return status;
