@@ -17,7 +17,7 @@ shift
 targets=("$@")
 [ $# -gt 0 ] || targets=("${all[@]}")
 
-build=build-fuzz
+build='build-fuzz'
 programs=$build/tests/fuzz
 [ -e $build/build.ninja ] || CC=clang meson setup $build -Dfuzz=true -Dtests=disabled >/dev/null
 ninja -C $build --quiet fuzz
@@ -26,6 +26,7 @@ for target in "${targets[@]}"; do
 done
 
 work=$(mktemp -d)
+# shellcheck disable=SC2154 # job is of the trap's own loop
 trap 'for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 "$programs/fuzz_seeds" "$work/seeds"
