@@ -143,6 +143,17 @@ Test(bench, refuses_results_that_are_not_sound)
         file_write("bad.json", text, (size_t)n);
         refused("bench --compare bad.json", 1, faults[i].what);
     }
+    /* More results than there are, which would have to be looked for among each other. */
+    FILE *file = fopen("many.json", "w");
+    const char *list = strstr(sound, "\"skipped\": [");
+    cr_assert(file && list);
+    list += strlen("\"skipped\": [");
+    fprintf(file, "%.*s", (int)(list - sound), sound);
+    for (int i = 0; i < 513; i++)
+        fprintf(file, "%s7", i ? "," : "");
+    fputs(list, file);
+    cr_assert_eq(fclose(file), 0);
+    refused("bench --compare many.json", 1, "at most 512");
 }
 
 Test(bench, refuses_what_it_cannot_use)

@@ -166,6 +166,20 @@ static void forget_evaluation(const char *run)
     cr_assert(remove(path) == 0);
 }
 
+/* The comparison goes on only without this in the file's place. */
+static void expect_refused(const char *path, json_t *root, const char *says)
+{
+    char *kept = file_read(path, NULL);
+    cr_assert_eq(json_dump_file(root, path, 0), 0);
+    struct cli_result result = cli_run(COMPARE);
+    cr_expect_eq(result.status, 1);
+    cr_expect(line_count(result.err) == 1 && strstr(result.err, says), "%s", result.err);
+    cli_result_free(&result);
+    file_write(path, kept, strlen(kept));
+    free(kept);
+    json_decref(root);
+}
+
 Test(compare, finished_runs_are_kept)
 {
     struct timespec times[RUNS];
@@ -209,6 +223,14 @@ Test(compare, finished_runs_are_kept)
     cr_expect_eq(other.status, 1);
     cr_expect(line_count(other.err) == 1 && strstr(other.err, "top-k is 2 there and 1 here"), "%s", other.err);
     cli_result_free(&other);
+
+    /* Numbers that no run and no comparison has written. */
+    root = load("cmp/compare.json");
+    json_object_set_new(json_object_get(root, "step_seconds"), "none", json_real(-1));
+    expect_refused("cmp/compare.json", root, "\"step_seconds\" must hold numbers above 0");
+    root = load("cmp/none-1/trainer.json");
+    json_object_set_new(root, "step", json_integer(-1));
+    expect_refused("cmp/none-1/trainer.json", root, "\"step\" must be a whole number");
 }
 
 Test(compare, dense_and_unfinished_directories)

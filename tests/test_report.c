@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -335,4 +336,45 @@ Test(report, what_cannot_be_reported)
     expect_fault("report lbl-1 --out out", 1, "lbl-1: is not a run");
     mkfifo("lbl-2/evaluation.json", 0600);
     expect_fault("report lbl-2 --out out", 1, "evaluation.json: is not a file");
+}
+
+Test(report, what_anyone_may_have_written)
+{
+    enum { LONG = (1 << 24) + 100 };
+    put_run((struct run){ .dir = "a", .seed = 1, .simbal = 0.1, .half = 2, .whole = 1, .pes = 0.1 });
+    put("a", "metrics.jsonl", "{\"step\":1,\"tokens\":1}\n\033]0;title\007\n");
+    expect_fault("report a --out out", 1, "a/metrics.jsonl:2: ");
+    struct cli_result result = cli_run("report a --out out");
+    cr_expect(!strpbrk(result.err, "\033\007"), "a terminal would obey: %s", result.err);
+    cli_result_free(&result);
+    char *line = malloc(LONG);
+    cr_assert(line);
+    memset(line, ' ', LONG);
+    file_write("a/metrics.jsonl", line, LONG);
+    free(line);
+    expect_fault("report a --out out", 1, "a/metrics.jsonl:1: a line of more than 16 MiB");
+    cr_assert_eq(truncate("a/metrics.jsonl", (off_t)100 << 30), 0);
+    expect_fault("report a --out out", 1, "a/metrics.jsonl: is larger than 256 MiB");
+    cr_assert_eq(truncate("a/trainer.json", (off_t)100 << 30), 0);
+    expect_fault("report a --out out", 1, "a/trainer.json: is larger than 16.0 MiB");
+    put("b", "trainer.json", "{\"format\":3,\"skipped\":0,\"data\":\"1\",\"train\":{\"seed\":\"1\"},\"model\":{\"layers\":1024,"
+        "\"experts\":1024,\"d_model\":1048576,\"vocab\":264,\"d_expert\":1048576,\"d_shared\":0}}");
+    put("b", "metrics.jsonl", "{}");
+    expect_fault("report b --out out", 1, "more weights than there can be");
+}
+
+/* A report holds every run, whatever its directory is called and its methods are told by. */
+Test(report, names_that_are_not_utf8)
+{
+    char init[4 * 60 + 1] = "", other[sizeof init];
+    for (int i = 0; i < 60; i++)
+        strcat(init, i % 2 ? "\xc3\xa9" : "\xc3\xa9x");
+    snprintf(other, sizeof other, "y%s", init);
+    put_run((struct run){ .dir = "r\xff", .seed = 1, .simbal = 0.1, .half = 2, .whole = 1, .pes = 0.1, .init = init });
+    put_run((struct run){ .dir = "s", .seed = 1, .simbal = 0.1, .half = 2, .whole = 1, .pes = 0.1, .init = other });
+    json_t *root = report("report r\xff s --out out", "out");
+    cr_expect_eq(json_array_size(json_object_get(root, "runs")), 2);
+    cr_expect_eq(json_array_size(json_object_get(root, "methods")), 2);
+    expect_text(root, "runs.0.name", "r?");
+    json_decref(root);
 }

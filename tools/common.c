@@ -21,14 +21,17 @@ void messages_begin(const char *command)
 
 void message(const char *format, ...)
 {
+    char line[2048];
     va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    for (unsigned char *c = (unsigned char *)line; *c; c++) /* what is quoted may hold anything: a terminal would obey it */
+        if (*c < ' ' || *c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+            *c = ' ';
     live_clear();
     fflush(stdout);
-    va_start(arguments, format);
-    fprintf(stderr, "%s: ", prefix);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
+    fprintf(stderr, "%s: %s\n", prefix, line);
 }
 
 static void log_important(void *user, enum vkmoe_log_level level, const char *line)

@@ -26,7 +26,7 @@ static bool same_settings(const struct contest *c, const json_t *there)
             continue;
         char *now = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         char *then = other ? json_dumps(other, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        message("%s was made with other settings: %s is %s there and %s here; give another --out", c->out, key,
+        message("%s was made with other settings: %s is %.200s there and %.200s here; give another --out", c->out, key,
                 then ? then : "not known", now ? now : "another");
         free(now);
         free(then);
@@ -51,6 +51,22 @@ static bool is_run(const char *dir)
     return found;
 }
 
+/* A method's number of an object of them, above 0; NAN where it is not there. */
+static bool read_time(const json_t *root, const char *key, const char *name, const char *path, double *out)
+{
+    const double most = 1e9;
+    const json_t *all = json_object_get(root, key), *value = json_object_get(all, name);
+    *out = NAN;
+    if (!all || (json_is_object(all) && (!value || json_is_null(value))))
+        return true;
+    *out = json_member(all, name);
+    if (*out > 0.0 && *out <= most)
+        return true;
+    message("%s: \"%s\" must hold numbers above 0, up to %g", path, key, most);
+    *out = NAN;
+    return false;
+}
+
 bool contest_load(struct contest *c)
 {
     bool absent;
@@ -67,10 +83,9 @@ bool contest_load(struct contest *c)
         if (!fine)
             message("%s: is not of this version of vkmoe; give another --out", path);
         fine = fine && same_settings(c, json_object_get(root, "settings"));
-        for (size_t i = 0; fine && i < timed(c); i++) {
-            c->methods[i].step_seconds = json_member(json_object_get(root, "step_seconds"), c->methods[i].name);
-            c->methods[i].step_ratio = json_member(json_object_get(root, "step_ratio"), c->methods[i].name);
-        }
+        for (size_t i = 0; fine && i < timed(c); i++)
+            fine = read_time(root, "step_seconds", c->methods[i].name, path, &c->methods[i].step_seconds) &&
+                   read_time(root, "step_ratio", c->methods[i].name, path, &c->methods[i].step_ratio);
     }
     json_decref(root);
     free(path);
@@ -102,10 +117,14 @@ static bool find_run(struct entry *entry, uint64_t steps)
 {
     char *trainer = checkpoint_file(entry->dir, "trainer.json"), *evaluation = path_in(entry->dir, EVALUATION_FILE);
     json_t *root = trainer && evaluation ? json_file_load(trainer, NULL) : NULL;
-    const bool fine = evaluation && (root || !trainer);
-    if (root) {
+    const json_t *step = json_object_get(root, "step");
+    bool fine = evaluation && (root || !trainer);
+    if (root && (!json_is_integer(step) || json_integer_value(step) < 0)) {
+        message("%s: \"step\" must be a whole number of at least 0", trainer);
+        fine = false;
+    } else if (root) {
         entry->saved = true;
-        entry->step = (uint64_t)json_integer_value(json_object_get(root, "step"));
+        entry->step = (uint64_t)json_integer_value(step);
         entry->finished = entry->step >= steps && access(evaluation, F_OK) == 0;
     }
     json_decref(root);

@@ -10,7 +10,7 @@
 
 #include "common.h"
 
-enum { MAX_JSON = 64 << 20, MAX_OUTPUTS = 4 };
+enum { MAX_JSON = 16 << 20, MAX_OUTPUTS = 4 };
 
 char *file_load(const char *path, size_t max_bytes, size_t *bytes, bool *absent)
 {

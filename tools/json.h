@@ -11,6 +11,9 @@
 /* A real, or null where value is not finite. */
 json_t *json_number(double value);
 
+/* A string; where text is not UTF-8, as the name of a file may be, with '?' for what is not ASCII. NULL: no memory. */
+json_t *json_text(const char *text);
+
 /* A member's value, or NAN where it is not there or null. */
 double json_member(const json_t *object, const char *key);
 

@@ -254,9 +254,10 @@ enum options_result options_parse(const struct command *command, int argc, char 
         }
     }
     for (int i = 0; i < argc; i++) {
-        const char *name = argv[i] + 2, *text = NULL;
+        const char *text = NULL;
         const struct option_spec *spec = NULL;
         if (strncmp(argv[i], "--", 2) == 0) {
+            const char *name = argv[i] + 2;
             const size_t length = strcspn(name, "=");
             spec = find_option(command, name, length);
             if (name[length])

@@ -214,7 +214,7 @@ static json_t *indices_json(const size_t *indices, size_t count)
 static json_t *method_json(const struct context *c, const struct method *method)
 {
     const double seconds = step_seconds(c, method);
-    json_t *object = json_pack("{s:s, s:s, s:b, s:b}", "label", method->label, "base", method->base, "dense",
+    json_t *object = json_pack("{s:o, s:s, s:b, s:b}", "label", json_text(method->label), "base", method->base, "dense",
                                method->dense, "finished", method->finished);
     json_object_set_new(object, "runs", indices_json(method->runs, method->count));
     json_object_set_new(object, "counted", indices_json(method->counted, method->counted_count));
@@ -255,7 +255,7 @@ static json_t *run_json(const struct context *c, size_t index)
     if (!last || (last_log && last_log->step > last->step))
         last = last_log;
     const double loss = run_loss(run), seconds = run_step_seconds(run);
-    json_t *object = json_pack("{s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "name", run->name, "method",
+    json_t *object = json_pack("{s:o, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "name", json_text(run->name), "method",
                                (json_int_t)m, "seed", run->seed, "finished", run->finished, "step",
                                last ? (json_int_t)last->step : 0, "steps", (json_int_t)run->steps, "tokens",
                                last ? (json_int_t)last->tokens : 0, "parameters", (json_int_t)run->parameters,

@@ -14,7 +14,7 @@
 #include "files.h"
 
 #define MAX_COUNT 9007199254740992.0 /* 2^53: whole numbers up to here are exact */
-enum { MAX_METRICS = 1 << 28, MAX_VALUES = 1 << 26, MAX_LAYERS = 1024, MAX_EXPERTS = 65536, MAX_ROUTED = 1 << 20 };
+enum { MAX_METRICS = 1 << 28, MAX_LINE = 1 << 24, MAX_VALUES = 1 << 26, MAX_LAYERS = 1024, MAX_EXPERTS = 65536, MAX_ROUTED = 1 << 20 };
 
 #define REPORT_FIELD_NAME(id, name) name,
 const char *const report_field_names[FIELD_COUNT] = { REPORT_FIELDS(REPORT_FIELD_NAME) };
@@ -137,7 +137,8 @@ static bool read_point(struct reader *in, const json_t *object, struct run *run)
     const bool validation = json_object_get(object, "val_loss");
     struct series *series = validation ? &run->validation : &run->log;
     const size_t field_count = (size_t)FIELD_COUNT * run->layers, gate_count = (size_t)run->layers * VKMOE_GATE_BINS;
-    const size_t load_count = validation ? 0 : (size_t)run->layers * run->experts;
+    const bool has_load = !validation && !run->dense && json_is_array(json_object_get(object, "expert_tokens"));
+    const size_t load_count = has_load ? (size_t)run->layers * run->experts : 0; /* no more than the line gives reason for */
     struct point point = {
         .step = need_count(in, object, "step", 0, (uint64_t)MAX_COUNT),
         .tokens = need_count(in, object, "tokens", 0, (uint64_t)MAX_COUNT),
@@ -158,9 +159,9 @@ static bool read_point(struct reader *in, const json_t *object, struct run *run)
         return false;
     }
     point.gates = point.fields + field_count;
-    point.load = validation ? NULL : point.gates + gate_count;
+    point.load = has_load ? point.gates + gate_count : NULL;
     read_fields(in, object, run, point.fields, point.gates);
-    if (!validation && !run->dense)
+    if (has_load)
         table(in, object, "expert_tokens", run->layers, run->experts, point.load);
     if (in->bad) {
         free(point.fields);
@@ -201,11 +202,13 @@ static bool read_metrics(struct run *run)
         json_error_t error;
         const char *end = memchr(text + at, '\n', bytes - at);
         const size_t length = end ? (size_t)(end - (text + at)) : bytes - at;
-        json_t *object = json_loadb(text + at, length, JSON_REJECT_DUPLICATES, &error);
+        json_t *object = length > MAX_LINE ? NULL : json_loadb(text + at, length, JSON_REJECT_DUPLICATES, &error);
         in.line++;
-        if (!object && !end)
+        if (!object && !end && length <= MAX_LINE)
             break;
-        if (!object)
+        if (length > MAX_LINE)
+            fault(&in, "a line of more than %d MiB", MAX_LINE >> 20);
+        else if (!object)
             fault(&in, "%s", error.text);
         else if (!json_is_object(object))
             fault(&in, "is not a JSON object");
@@ -305,6 +308,10 @@ static uint64_t parameters(struct reader *in, const json_t *model)
     const uint64_t e = need_count(in, model, "experts", 1, MAX_EXPERTS), f = need_count(in, model, "d_expert", 1, max);
     const uint64_t shared = need_count(in, model, "d_shared", 0, max);
     const bool bias = json_is_true(json_object_get(model, "router_bias"));
+    if ((double)layers * (double)d * ((double)e * (double)f + (double)shared + 2.0 * (double)d) > MAX_COUNT / 8)
+        fault(in, "\"layers\", \"experts\", \"d_model\" and \"d_expert\" make more weights than there can be");
+    if (in->bad)
+        return 0;
     const uint64_t layer = 2 * d + 4 * d * d + e * d + (bias ? e : 0) + 3 * d * (e * f + shared);
     return layers * layer + 2 * v * d + d;
 }

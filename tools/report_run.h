@@ -34,7 +34,7 @@ struct point {
     double tokens_per_second;  /* log lines only */
     double *fields;            /* [FIELD_COUNT, L], the allocation that holds the next two */
     double *gates;             /* [L, VKMOE_GATE_BINS] */
-    double *load;              /* [L, E]: tokens of each expert; log lines only */
+    double *load;              /* [L, E]: tokens of each expert; NULL where the line does not say, as of validations */
 };
 
 struct series {

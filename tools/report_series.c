@@ -5,7 +5,7 @@
 
 #include "json.h"
 
-enum { MAX_VALIDATIONS = 200, MAX_LOG = 120, MAX_LOAD = 40 };
+enum { MAX_VALIDATIONS = 200, MAX_LOG = 120, MAX_LOAD = 40, MAX_SHARES = 1 << 20 };
 
 enum { MEAN, SUM, LEAST, MOST };
 static const struct {
@@ -222,13 +222,13 @@ static json_t *share_json(const struct run *run, size_t layer, size_t first, siz
     json_t *list = json_array();
     double total = 0.0;
     for (size_t i = first; i < end; i++)
-        for (size_t e = 0; e < experts; e++)
+        for (size_t e = 0; run->log.points[i].load && e < experts; e++)
             if (!isnan(run->log.points[i].load[layer * experts + e]))
                 total += run->log.points[i].load[layer * experts + e];
     for (size_t e = 0; e < experts; e++) {
         double sum = 0.0;
         for (size_t i = first; i < end; i++)
-            if (!isnan(run->log.points[i].load[layer * experts + e]))
+            if (run->log.points[i].load && !isnan(run->log.points[i].load[layer * experts + e]))
                 sum += run->log.points[i].load[layer * experts + e];
         const double share = total > 0.0 ? sum * (double)experts / total : NAN;
         json_array_append_new(list, json_number(round(share * 1000.0) / 1000.0));
@@ -238,14 +238,14 @@ static json_t *share_json(const struct run *run, size_t layer, size_t first, siz
 
 json_t *load_json(const struct run *run)
 {
-    const size_t kept = at_most(run->log.count, MAX_LOAD);
-    if (run->dense || kept == 0)
-        return json_null();
+    size_t kept = at_most(run->log.count, MAX_LOAD);
     bool any = false;
     for (size_t i = 0; i < run->log.count; i++)
-        any = any || !isnan(run->log.points[i].load[0]);
-    if (!any)
+        any = any || (run->log.points[i].load && !isnan(run->log.points[i].load[0]));
+    if (run->dense || !any)
         return json_null();
+    while (kept > 1 && kept * run->layers * run->experts > MAX_SHARES)
+        kept--;
     json_t *tokens = json_array(), *times = json_array();
     for (size_t g = 0; g < kept; g++) {
         const size_t first = even_begin(g, kept, run->log.count), end = even_begin(g + 1, kept, run->log.count);

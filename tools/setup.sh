@@ -5,8 +5,9 @@
 #                             Debian 12: Mesa's Vulkan drivers from bookworm-backports, which are several times as fast.
 #                             Other systems: names the packages.
 #   tools/setup.sh --check    only prints what is missing; status 1 if anything is
-#   tools/setup.sh --tests    also fetches the software drivers that tools/test.sh runs on, into
-#                             ${XDG_CACHE_HOME:-~/.cache}/vkmoe/drivers
+#   tools/setup.sh --tests    also installs clang with its libFuzzer, and fetches the software drivers that tools/test.sh
+#                             runs on, into ${XDG_CACHE_HOME:-~/.cache}/vkmoe/drivers
+#   tools/setup.sh --has-libfuzzer   does and prints nothing: the status says whether clang and its libFuzzer are there
 
 # apt-get expands the $(...) of its formats itself.
 # shellcheck disable=SC2016
@@ -142,6 +143,24 @@ test_drivers() {
     fi
 }
 
+has_libfuzzer() {
+    command -v clang >/dev/null && clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null <<'END'
+int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long bytes) { return bytes > 9 && *data; }
+END
+}
+
+# Some releases have the library in a package of its own, which is named after clang's version.
+install_libfuzzer() {
+    local version
+    if has_libfuzzer; then
+        return
+    fi
+    update_lists
+    command -v clang >/dev/null || install_packages clang || return 1
+    version=$(clang -dumpversion | sed 's/[^0-9].*//')
+    has_libfuzzer || { install_packages "libclang-rt-$version-dev" && has_libfuzzer; }
+}
+
 check_versions() {
     local version
     version=$(meson --version)
@@ -173,7 +192,10 @@ debian() {
         update_lists
         install_packages "${missing[@]}"
     fi
-    [ "$tests" = no ] || test_drivers
+    if [ "$tests" = yes ]; then
+        test_drivers
+        install_libfuzzer || complain "clang's libFuzzer cannot be had here; the tests do without it"
+    fi
     check_versions
 }
 
@@ -193,14 +215,12 @@ other_system() {
     cat <<'END'
 Install them with your package manager, besides a Vulkan driver for your GPU (or Mesa's software driver):
   Fedora    meson ninja-build make gcc-c++ pkgconf glslang vulkan-headers vulkan-loader-devel jansson-devel xxhash-devel
-            criterion-devel
-            libpng-devel vulkan-validation-layers mesa-vulkan-drivers
+            criterion-devel libpng-devel vulkan-validation-layers mesa-vulkan-drivers clang compiler-rt
   Arch      meson ninja make gcc pkgconf glslang vulkan-headers vulkan-icd-loader jansson xxhash criterion
-            libpng vulkan-validation-layers vulkan-swrast
+            libpng vulkan-validation-layers vulkan-swrast clang compiler-rt
   openSUSE  meson ninja make gcc-c++ pkgconf glslang-devel vulkan-headers vulkan-devel libjansson-devel xxhash-devel
-            criterion-devel
-            libpng16-devel vulkan-validationlayers libvulkan_lvp
-Criterion, make, libpng and the validation layers are for the tests alone.
+            criterion-devel libpng16-devel vulkan-validationlayers libvulkan_lvp clang
+Criterion, make, libpng, the validation layers and clang (its libFuzzer) are for the tests alone.
 END
     return 1
 }
@@ -209,8 +229,9 @@ while [ $# -gt 0 ]; do
     case $1 in
     --check) check=yes ;;
     --tests) tests=yes ;;
+    --has-libfuzzer) has_libfuzzer; exit ;;
     --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) complain "no flag $1; there are --check and --tests"; exit 2 ;;
+    *) complain "no flag $1; there are --check, --tests and --has-libfuzzer"; exit 2 ;;
     esac
     shift
 done

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests with the Vulkan validation layers on: on Mesa's software driver
 # (lavapipe) all of them, also built with AddressSanitizer and UndefinedBehaviorSanitizer; on Debian 12's older one and
-# on SwiftShader those that depend on the driver. The last line sums it up: "N passed, N failed".
+# on SwiftShader those that depend on the driver. Every parser is fuzzed (tests/fuzz). The last line sums it up: "N passed, N failed".
 #
-#   tools/test.sh             everything; a driver that cannot be had is left out, and said so
-#   tools/test.sh --all       the same, but a driver that cannot be had is a failure
-#   tools/test.sh --quick     lavapipe alone, without the sanitizers
+#   tools/test.sh             everything; a driver that cannot be had is left out, and so is fuzzing without clang, and said so
+#   tools/test.sh --all       the same, but what cannot be had is a failure, and fuzzing takes a minute a target, not ten seconds
+#   tools/test.sh --quick     lavapipe alone, without the sanitizers and without fuzzing
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -86,6 +86,22 @@ run_tests() {
     cat "$log.told"
 }
 
+# fuzz SECONDS: every target for so long, each a test; the sum in $jobs/fuzzing.sum.
+fuzz() {
+    local start=$SECONDS log=$jobs/fuzzing.log good bad
+    tests/fuzz/run.sh "$1" >"$log" 2>&1 || true
+    if ! read -r good bad < <(sed -nE '$s/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$log"); then
+        good=0 bad=1
+    fi
+    echo "$good $bad" >"$jobs/fuzzing.sum"
+    {
+        echo "== fuzzing"
+        sed '$d' "$log"
+        echo "== fuzzing: $good passed, $bad failed in $((SECONDS - start)) s"
+    } >"$log.told"
+    cat "$log.told"
+}
+
 # add NAME: its sum into the total; a run that has none broke off.
 add() {
     local good=0 bad=1
@@ -120,10 +136,19 @@ else
             [ "$all" = no ] || failed=$((failed + 1))
         fi
     done
+    fuzzing=()
+    if tools/setup.sh --has-libfuzzer; then
+        fuzzing=(fuzzing)
+    else
+        echo "== not fuzzed: clang's libFuzzer could not be had"
+        [ "$all" = no ] || failed=$((failed + 1))
+    fi
+    fuzz_seconds=10
+    [ "$all" = no ] || fuzz_seconds=60
     # A test keeps little more than one core busy, so two runs go side by side, each a process group of its own. The sanitizers
-    # take as long as the others together.
+    # take as long as the others together; the fuzz targets are done earlier.
     set -m
-    echo "== testing on lavapipe, with sanitizers${others[*]:+, on ${others[*]}}"
+    echo "== testing on lavapipe, with sanitizers${others[*]:+, on ${others[*]}}${fuzzing[*]:+, and fuzzing}"
     {
         for name in "${others[@]}"; do
             run_tests "$name" build-test "$drivers/$name.json" "${by_driver[@]}"
@@ -131,8 +156,9 @@ else
         run_tests lavapipe build-test "$lavapipe" "${everything[@]}"
     } &
     run_tests sanitizers build-asan "$lavapipe" "${everything[@]}" &
+    [ ${#fuzzing[@]} -eq 0 ] || fuzz $fuzz_seconds &
     wait
-    for name in lavapipe sanitizers "${others[@]}"; do
+    for name in lavapipe sanitizers "${others[@]}" "${fuzzing[@]}"; do
         add "$name"
     done
 fi

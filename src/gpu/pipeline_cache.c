@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 /* Precedes the driver's data. Drivers check what they are given with varying care; a torn file must not reach them. */
 struct header {
     char magic[8];
@@ -27,23 +29,42 @@ static uint64_t checksum(const uint8_t *data, size_t bytes)
     return hash;
 }
 
-/* The data of a whole file of this driver, else NULL; the caller frees. */
-static uint8_t *read_data(const char *path, const uint8_t *driver, struct header *header)
+static bool read_bytes(int fd, void *to, size_t bytes)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
+    char *at = to;
+    while (bytes > 0) {
+        const ssize_t got = read(fd, at, bytes);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        at += got;
+        bytes -= (size_t)got;
+    }
+    return true;
+}
+
+uint8_t *vkm_pipeline_data_read(const char *path, const uint8_t driver[VK_UUID_SIZE], size_t *bytes, uint64_t *sum)
+{
+    struct header header;
+    uint64_t size;
+    int fd;
+    if (vkm_file_open(NULL, path, &fd, &size))
         return NULL;
     uint8_t *data = NULL;
-    bool good = fread(header, sizeof *header, 1, file) == 1 && !memcmp(header->magic, MAGIC, sizeof header->magic) &&
-                !memcmp(header->driver, driver, VK_UUID_SIZE) && header->bytes && header->bytes <= max_bytes &&
-                (data = malloc((size_t)header->bytes)) &&
-                fread(data, 1, (size_t)header->bytes, file) == header->bytes &&
-                fgetc(file) == EOF && checksum(data, (size_t)header->bytes) == header->checksum;
-    fclose(file);
-    if (good)
-        return data;
-    free(data);
-    return NULL;
+    /* The size is that of the file before anything is allocated by it. */
+    const bool good = read_bytes(fd, &header, sizeof header) && !memcmp(header.magic, MAGIC, sizeof header.magic) &&
+                      !memcmp(header.driver, driver, VK_UUID_SIZE) && header.bytes && header.bytes <= max_bytes &&
+                      size == sizeof header + header.bytes && (data = malloc((size_t)header.bytes)) &&
+                      read_bytes(fd, data, (size_t)header.bytes) && checksum(data, (size_t)header.bytes) == header.checksum;
+    close(fd);
+    if (!good) {
+        free(data);
+        return NULL;
+    }
+    *bytes = (size_t)header.bytes;
+    *sum = header.checksum;
+    return data;
 }
 
 static char *join(const char *dir, const char *name)
@@ -58,8 +79,9 @@ static char *join(const char *dir, const char *name)
 enum vkmoe_status vkm_pipeline_file_load(struct vkmoe_context *ctx, const char *cache_dir,
                                          struct vkm_pipeline_file *file, VkPipelineCache *cache)
 {
-    struct header header = {0};
     uint8_t *data = NULL;
+    size_t bytes = 0;
+    file->loaded = 0;
     if (cache_dir) {
         VkPhysicalDeviceProperties props;
         char name[64];
@@ -69,12 +91,11 @@ enum vkmoe_status vkm_pipeline_file_load(struct vkmoe_context *ctx, const char *
         file->path = join(cache_dir, name);
         if (!file->dir || !file->path)
             return vkm_fail_memory(&ctx->log);
-        data = read_data(file->path, props.pipelineCacheUUID, &header);
-        file->loaded = data ? header.checksum : 0;
+        data = vkm_pipeline_data_read(file->path, props.pipelineCacheUUID, &bytes, &file->loaded);
     }
     VkPipelineCacheCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
-        .initialDataSize = data ? (size_t)header.bytes : 0,
+        .initialDataSize = bytes,
         .pInitialData = data,
     };
     VkResult result = ctx->vk.CreatePipelineCache(ctx->vk.device, &info, ctx->allocator, cache);
@@ -102,6 +123,7 @@ static bool make_directories(char *path)
     return true;
 }
 
+/* false: errno says why. */
 static bool write_file(const char *path, const struct header *header, const uint8_t *data)
 {
     size_t bytes = strlen(path) + 32;
@@ -124,9 +146,16 @@ static bool write_file(const char *path, const struct header *header, const uint
     return good;
 }
 
+bool vkm_pipeline_data_write(const char *path, const uint8_t driver[VK_UUID_SIZE], const uint8_t *data, size_t bytes)
+{
+    struct header header = {.bytes = bytes, .checksum = checksum(data, bytes)};
+    memcpy(header.magic, MAGIC, sizeof header.magic);
+    memcpy(header.driver, driver, VK_UUID_SIZE);
+    return write_file(path, &header, data);
+}
+
 void vkm_pipeline_file_save(const struct vkmoe_context *ctx, struct vkm_pipeline_file *file, VkPipelineCache cache)
 {
-    struct header header = {0};
     size_t bytes = 0;
     if (!file->path || ctx->vk.GetPipelineCacheData(ctx->vk.device, cache, &bytes, NULL) || !bytes || bytes > max_bytes)
         return;
@@ -134,11 +163,8 @@ void vkm_pipeline_file_save(const struct vkmoe_context *ctx, struct vkm_pipeline
     if (data && !ctx->vk.GetPipelineCacheData(ctx->vk.device, cache, &bytes, data)) {
         VkPhysicalDeviceProperties props;
         ctx->vk.GetPhysicalDeviceProperties(ctx->physical, &props);
-        memcpy(header.magic, MAGIC, sizeof header.magic);
-        memcpy(header.driver, props.pipelineCacheUUID, VK_UUID_SIZE);
-        header.bytes = bytes;
-        header.checksum = checksum(data, bytes);
-        if (header.checksum != file->loaded && (!make_directories(file->dir) || !write_file(file->path, &header, data)))
+        if (checksum(data, bytes) != file->loaded &&
+            (!make_directories(file->dir) || !vkm_pipeline_data_write(file->path, props.pipelineCacheUUID, data, bytes)))
             vkm_log(&ctx->log, VKMOE_LOG_WARNING, "cannot keep compiled pipelines in %s: %s; the next start compiles "
                     "them again", file->path, strerror(errno));
     }

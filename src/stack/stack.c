@@ -28,14 +28,19 @@ static struct vkmoe_stack_config defaults(const struct vkmoe_stack_config *confi
     return c;
 }
 
+struct vkmoe_model_config vkm_stack_model(const struct vkmoe_stack_config *c)
+{
+    return (struct vkmoe_model_config){
+        .layers = c->layers, .d_model = c->d_model, .experts = c->experts, .top_k = c->top_k, .d_expert = c->d_expert,
+        .norm_eps = c->norm_eps, .norm_topk = c->norm_topk, .gate = c->gate, .d_shared = c->d_shared,
+        .router_bias = c->balance.lossfree > 0};
+}
+
 static enum vkmoe_status plan(struct vkmoe_stack *s)
 {
     const struct vkmoe_stack_config *c = &s->config;
     struct vkmoe_context *ctx = s->ctx;
-    const struct vkmoe_model_config model = {
-        .layers = c->layers, .d_model = c->d_model, .experts = c->experts, .top_k = c->top_k, .d_expert = c->d_expert,
-        .norm_eps = c->norm_eps, .norm_topk = c->norm_topk, .gate = c->gate, .d_shared = c->d_shared,
-        .router_bias = c->balance.lossfree > 0};
+    const struct vkmoe_model_config model = vkm_stack_model(c);
     const struct vkm_ends ends = {c->d_in, c->d_out};
     const uint64_t stats = sizeof(struct vkm_stack_stats) + (uint64_t)c->layers * c->experts * sizeof(uint32_t);
     enum vkmoe_status status;

@@ -46,6 +46,9 @@ struct vkmoe_stack {
     struct vkm_stack_own own;
 };
 
+/* Its layers, as a model's. */
+struct vkmoe_model_config vkm_stack_model(const struct vkmoe_stack_config *config);
+
 /* The network whose parameters they are. */
 static inline struct vkm_net *vkm_stack_net(const struct vkmoe_stack *stack)
 {

@@ -144,13 +144,15 @@ static enum vkmoe_status read_file(struct reader *in, const char *path, bool nam
 {
     const struct vkmoe_log *log = &in->data->log;
     struct text *text = in->text;
-    uint64_t before = text->count, bytes;
+    uint64_t before = text->count, bytes, first;
     struct verdict verdict;
     int fd;
     enum vkmoe_status status = vkm_file_open(log, path, &fd, &bytes);
     if (status != VKMOE_OK)
         return status;
-    if (!reserve(text, bytes + 1)) {
+    /* A file's size is no reason to allocate by it: it may be a hole, or no text. Most files are read in one piece. */
+    first = bytes < PIECE ? bytes : PIECE;
+    if (!reserve(text, first + 1)) {
         close(fd);
         return vkm_fail_memory(log);
     }

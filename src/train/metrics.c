@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "train/tensorboard.h"
 
-#define MAX_METRICS ((uint64_t)1 << 32) /* bytes of metrics.jsonl that a resumed run reads back */
+enum { PIECE = 1 << 16, MAX_LINE = 1 << 24 }; /* bytes of metrics.jsonl read at a time, and of a line that is read back */
 
 struct vkm_metrics {
     const struct vkmoe_log *log;
@@ -22,31 +22,84 @@ struct vkm_metrics {
     struct vkm_tensorboard *tensorboard; /* NULL: none */
 };
 
+/* Whether the line is of a step up to last_step. */
+static bool is_kept(const char *text, size_t length, uint64_t last_step)
+{
+    json_t *line = json_loadb(text, length, 0, NULL);
+    const json_int_t step = json_integer_value(json_object_get(line, "step"));
+    const bool kept = line && step >= 0 && (uint64_t)step <= last_step;
+    json_decref(line);
+    return kept;
+}
+
+/* What has been read of a file and not yet passed on. */
+struct window {
+    char *text;
+    size_t room, length;
+};
+
+/* Reads on; *end where there is no more. A line that does not fit is a failure, so that a hole of any size is soon told. */
+static enum vkmoe_status read_on(const struct vkmoe_log *log, const char *path, int fd, struct window *w, bool *end)
+{
+    if (w->room - w->length < PIECE) {
+        char *grown = w->length > MAX_LINE ? NULL : realloc(w->text, 2 * w->room + PIECE);
+        if (!grown)
+            return w->length > MAX_LINE ? vkm_fail(log, VKMOE_ERROR_FORMAT, "%s: has a line of more than %d MiB; it is damaged",
+                                                   path, MAX_LINE >> 20)
+                                        : vkm_fail_memory(log);
+        w->text = grown;
+        w->room = 2 * w->room + PIECE;
+    }
+    const ssize_t got = read(fd, w->text + w->length, PIECE);
+    if (got < 0 && errno != EINTR)
+        return vkm_fail(log, VKMOE_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+    *end = got == 0;
+    w->length += got > 0 ? (size_t)got : 0;
+    return VKMOE_OK;
+}
+
+/* Appends the lines that are kept; *dropped: there was something else, too. */
+static enum vkmoe_status copy_lines(const struct vkmoe_log *log, const char *path, int fd, uint64_t last_step,
+                                    struct vkm_writer *writer, bool *dropped)
+{
+    struct window w = {0};
+    enum vkmoe_status status;
+    size_t searched = 0;
+    bool end = false;
+    while (!(status = read_on(log, path, fd, &w, &end)) && !end) {
+        size_t begin = 0;
+        for (const char *stop; !status && (stop = memchr(w.text + searched, '\n', w.length - searched)); begin = searched) {
+            searched = (size_t)(stop - w.text) + 1;
+            if (is_kept(w.text + begin, searched - begin, last_step))
+                status = vkm_writer_append(writer, w.text + begin, searched - begin);
+            else
+                *dropped = true;
+        }
+        if (status)
+            break;
+        memmove(w.text, w.text + begin, w.length - begin);
+        searched = w.length -= begin;
+    }
+    *dropped = *dropped || w.length > 0;
+    free(w.text);
+    return status;
+}
+
 /* Rewrites the file without the lines of later steps, and without a last line that was cut short. */
 static enum vkmoe_status keep_until(const struct vkmoe_log *log, const char *path, uint64_t last_step)
 {
-    char *text;
-    size_t bytes, kept = 0;
-    enum vkmoe_status status = vkm_file_read(log, path, MAX_METRICS, &text, &bytes);
+    struct vkm_writer writer = {0};
+    uint64_t bytes;
+    bool dropped = false;
+    int fd;
+    enum vkmoe_status status = vkm_file_open(log, path, &fd, &bytes);
     if (status)
         return status;
-    for (size_t at = 0; at < bytes;) {
-        const char *end = memchr(text + at, '\n', bytes - at);
-        if (!end)
-            break;
-        size_t length = (size_t)(end - (text + at)) + 1;
-        json_t *line = json_loadb(text + at, length, 0, NULL);
-        json_int_t step = json_integer_value(json_object_get(line, "step"));
-        if (line && step >= 0 && (uint64_t)step <= last_step) {
-            memmove(text + kept, text + at, length);
-            kept += length;
-        }
-        json_decref(line);
-        at += length;
-    }
-    if (kept != bytes)
-        status = vkm_file_write(log, path, text, kept);
-    free(text);
+    if (!(status = vkm_writer_begin(log, path, &writer)) &&
+        !(status = copy_lines(log, path, fd, last_step, &writer, &dropped)) && dropped)
+        status = vkm_writer_commit(&writer);
+    vkm_writer_abort(&writer);
+    close(fd);
     return status;
 }
 

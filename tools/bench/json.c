@@ -11,7 +11,7 @@
 #include "devices.h"
 #include "files.h"
 
-enum { MAX_RESULTS = 4096 };
+enum { MAX_RESULTS = 512 }; /* of a list, several times what there is: they are looked up one by one */
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
