@@ -73,6 +73,13 @@ void cli_end(struct cli *cli)
     nftw(cli->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* Where a command's process writes. */
+static void output_names(pid_t process, char out[32], char err[32])
+{
+    snprintf(out, 32, ".stdout-%ld", (long)process);
+    snprintf(err, 32, ".stderr-%ld", (long)process);
+}
+
 pid_t cli_start(const char *arguments, int output)
 {
     static char copy[1024];
@@ -94,8 +101,10 @@ pid_t cli_start(const char *arguments, int output)
     cr_assert(child >= 0);
     if (child > 0)
         return child;
-    const int out = output >= 0 ? output : open(".stdout", O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    const int err = open(".stderr", O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    char out_name[32], err_name[32];
+    output_names(getpid(), out_name, err_name);
+    const int out = output >= 0 ? output : open(out_name, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    const int err = open(err_name, O_CREAT | O_TRUNC | O_WRONLY, 0600);
     if (dup2(out, STDOUT_FILENO) >= 0 && dup2(err, STDERR_FILENO) >= 0)
         execv(VKMOE_COMMAND, args);
     _exit(127);
@@ -107,11 +116,13 @@ struct cli_result cli_wait(pid_t child)
     int status;
     cr_assert(waitpid(child, &status, 0) == child);
     result.status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    result.err = file_read(".stderr", NULL);
-    if (file_exists(".stdout"))
-        result.out = file_read(".stdout", NULL);
-    remove(".stdout");
-    remove(".stderr");
+    char out_name[32], err_name[32];
+    output_names(child, out_name, err_name);
+    result.err = file_read(err_name, NULL);
+    if (file_exists(out_name))
+        result.out = file_read(out_name, NULL);
+    remove(out_name);
+    remove(err_name);
     return result;
 }
 

@@ -385,6 +385,42 @@ Test(cli, interrupt_and_resume, .timeout = 300)
     cli_result_free(&resumed);
 }
 
+/* One run at a time in a directory; two on a device are fine, and to the same bits as alone. */
+Test(cli, two_processes, .timeout = 300)
+{
+    cli_need_device();
+    const char *endless = "train --data text.txt --out run --steps 1000000 --log-every 1 --eval-every 0 --save-every 5 " SMALL;
+    const pid_t child = cli_start(endless, -1);
+    struct stat info = { 0 };
+    for (int i = 0; i < 2000 && stat("run/latest/trainer.json", &info) != 0; i++)
+        pause_ms(50);
+    struct cli_result second = cli_run("train --data text.txt --resume run --steps 7");
+    char says[64];
+    snprintf(says, sizeof says, "being trained there by process %ld", (long)child);
+    expect_one_line(&second, "train --resume run", 1, says);
+    cli_result_free(&second);
+    second = cli_run("train --data text.txt --out alone --steps 20 " SMALL);
+    cr_expect_eq(second.status, 0, "%s", second.err);
+    cli_result_free(&second);
+    kill(child, SIGTERM);
+    struct cli_result interrupted = cli_wait(child);
+    cr_expect_eq(interrupted.status, 128 + SIGTERM, "status %d: %s", interrupted.status, interrupted.err);
+    cr_expect(strstr(interrupted.out, "interrupted at step "), "%s", interrupted.out);
+    cli_result_free(&interrupted);
+
+    struct cli_result again = cli_run("train --data text.txt --out again --steps 20 " SMALL);
+    cr_expect_eq(again.status, 0, "%s", again.err);
+    cli_result_free(&again);
+    char *a = file_read("alone/latest/checksums.xxh128", NULL), *b = file_read("again/latest/checksums.xxh128", NULL);
+    cr_expect_str_eq(a, b);
+    free(a);
+    free(b);
+    struct cli_result looked = cli_run("inspect run again");
+    cr_expect_eq(looked.status, 0, "%s", looked.err);
+    cr_expect(strstr(looked.out, "step        20 of 20") && strstr(looked.out, "checksum ok"), "%s", looked.out);
+    cli_result_free(&looked);
+}
+
 Test(cli, live_line_on_a_terminal, .timeout = 300)
 {
     cli_need_device();

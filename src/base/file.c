@@ -185,7 +185,8 @@ fail:
 
 static enum vkmoe_status write_failure(const struct vkm_writer *writer, int error)
 {
-    return vkm_fail(writer->log, VKMOE_ERROR_IO, "cannot write %s: %s", writer->path, strerror(error));
+    return vkm_fail(writer->log, VKMOE_ERROR_IO, "cannot write %s: %s%s", writer->path, strerror(error),
+                    error == ENOSPC || error == EDQUOT ? "; free some space, then resume the run" : "");
 }
 
 enum vkmoe_status vkm_writer_begin(const struct vkmoe_log *log, const char *path, struct vkm_writer *out)
