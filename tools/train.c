@@ -121,7 +121,7 @@ static void print_resume(const struct train_options *o, const char *dir)
 }
 
 /* After the library has said why it could not go on. */
-static void print_failed(const struct vkmoe_trainer *trainer, const struct train_options *o, const char *dir)
+static void print_failed(struct vkmoe_trainer *trainer, const struct train_options *o, const char *dir)
 {
     const char *checkpoint = vkmoe_trainer_checkpoint(trainer);
     printf("stopped at step %" PRIu64 "; ", vkmoe_trainer_steps(trainer));

@@ -392,8 +392,9 @@ VKMOE_API enum vkmoe_status vkmoe_trainer_save(struct vkmoe_trainer *trainer);
  * _save_later. Where the host lacks the memory it waits, as _save does. */
 VKMOE_API enum vkmoe_status vkmoe_trainer_save_later(struct vkmoe_trainer *trainer);
 
-/* The newest checkpoint that this trainer has written or begun with, NULL: none. Holds until its next call. */
-VKMOE_API const char *vkmoe_trainer_checkpoint(const struct vkmoe_trainer *trainer);
+/* The newest checkpoint that this trainer has written or begun with, NULL: none; waits for one that is being written. Holds until
+ * the trainer's next call. For after a failure, too. */
+VKMOE_API const char *vkmoe_trainer_checkpoint(struct vkmoe_trainer *trainer);
 
 VKMOE_API const struct vkmoe_model_config *vkmoe_trainer_model(const struct vkmoe_trainer *trainer);
 VKMOE_API const struct vkmoe_train_config *vkmoe_trainer_train(const struct vkmoe_trainer *trainer);

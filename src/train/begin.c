@@ -208,6 +208,10 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
     enum vkmoe_status status;
     *out = NULL;
     if (desc->resume_dir) {
+        if ((status = find_checkpoint(log, desc->resume_dir, VKM_VERIFY_CONFIG, &checkpoint))) /* else it is no run's */
+            goto fail;
+        free(checkpoint);
+        checkpoint = NULL;
         if ((status = vkm_run_lock(log, desc->resume_dir, &lock)) ||
             (status = find_checkpoint(log, desc->resume_dir, VKM_VERIFY_ALL, &checkpoint)) ||
             (status = vkm_checkpoint_config(log, checkpoint, &model, &train, &state)))

@@ -235,8 +235,9 @@ enum vkmoe_status vkmoe_trainer_save_later(struct vkmoe_trainer *t)
     return VKMOE_OK;
 }
 
-const char *vkmoe_trainer_checkpoint(const struct vkmoe_trainer *t)
+const char *vkmoe_trainer_checkpoint(struct vkmoe_trainer *t)
 {
+    vkm_trainer_saved(t); /* a failure leaves the one before */
     return t->checkpoint;
 }
 
