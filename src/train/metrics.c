@@ -20,14 +20,20 @@ struct vkm_metrics {
     char *path;
     FILE *file;
     struct vkm_tensorboard *tensorboard; /* NULL: none */
+    uint64_t val_step, val_tokens;  /* of the last validation there; val_tokens 0: none */
 };
 
-/* Whether the line is of a step up to last_step. */
-static bool is_kept(const char *text, size_t length, uint64_t last_step)
+/* Whether the line is of a step up to last_step. Notes a validation. */
+static bool is_kept(struct vkm_metrics *m, const char *text, size_t length, uint64_t last_step)
 {
     json_t *line = json_loadb(text, length, 0, NULL);
     const json_int_t step = json_integer_value(json_object_get(line, "step"));
+    const json_t *tokens = json_object_get(line, "val_tokens");
     const bool kept = line && step >= 0 && (uint64_t)step <= last_step;
+    if (kept && tokens) {
+        m->val_step = (uint64_t)step;
+        m->val_tokens = (uint64_t)json_integer_value(tokens);
+    }
     json_decref(line);
     return kept;
 }
@@ -59,18 +65,17 @@ static enum vkmoe_status read_on(const struct vkmoe_log *log, const char *path, 
 }
 
 /* Appends the lines that are kept; *dropped: there was something else, too. */
-static enum vkmoe_status copy_lines(const struct vkmoe_log *log, const char *path, int fd, uint64_t last_step,
-                                    struct vkm_writer *writer, bool *dropped)
+static enum vkmoe_status copy_lines(struct vkm_metrics *m, int fd, uint64_t last_step, struct vkm_writer *writer, bool *dropped)
 {
     struct window w = {0};
     enum vkmoe_status status;
     size_t searched = 0;
     bool end = false;
-    while (!(status = read_on(log, path, fd, &w, &end)) && !end) {
+    while (!(status = read_on(m->log, m->path, fd, &w, &end)) && !end) {
         size_t begin = 0;
         for (const char *stop; !status && (stop = memchr(w.text + searched, '\n', w.length - searched)); begin = searched) {
             searched = (size_t)(stop - w.text) + 1;
-            if (is_kept(w.text + begin, searched - begin, last_step))
+            if (is_kept(m, w.text + begin, searched - begin, last_step))
                 status = vkm_writer_append(writer, w.text + begin, searched - begin);
             else
                 *dropped = true;
@@ -86,17 +91,18 @@ static enum vkmoe_status copy_lines(const struct vkmoe_log *log, const char *pat
 }
 
 /* Rewrites the file without the lines of later steps, and without a last line that was cut short. */
-static enum vkmoe_status keep_until(const struct vkmoe_log *log, const char *path, uint64_t last_step)
+static enum vkmoe_status keep_until(struct vkm_metrics *m, uint64_t last_step)
 {
+    m->val_step = m->val_tokens = 0;
     struct vkm_writer writer = {0};
     uint64_t bytes;
     bool dropped = false;
     int fd;
-    enum vkmoe_status status = vkm_file_open(log, path, &fd, &bytes);
+    enum vkmoe_status status = vkm_file_open(m->log, m->path, &fd, &bytes);
     if (status)
         return status;
-    if (!(status = vkm_writer_begin(log, path, &writer)) &&
-        !(status = copy_lines(log, path, fd, last_step, &writer, &dropped)) && dropped)
+    if (!(status = vkm_writer_begin(m->log, m->path, &writer)) &&
+        !(status = copy_lines(m, fd, last_step, &writer, &dropped)) && dropped)
         status = vkm_writer_commit(&writer);
     vkm_writer_abort(&writer);
     close(fd);
@@ -123,7 +129,7 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
     }
     m->log = log;
     m->model = model;
-    if (access(m->path, F_OK) == 0 && (status = keep_until(log, m->path, last_step)))
+    if (access(m->path, F_OK) == 0 && (status = keep_until(m, last_step)))
         goto fail;
     if ((status = open_to_append(m)))
         goto fail;
@@ -142,7 +148,7 @@ enum vkmoe_status vkm_metrics_rewind(struct vkm_metrics *m, uint64_t last_step)
         return VKMOE_OK;
     fclose(m->file); /* every line was flushed */
     m->file = NULL;
-    const enum vkmoe_status status = keep_until(m->log, m->path, last_step);
+    const enum vkmoe_status status = keep_until(m, last_step);
     return status ? status : open_to_append(m);
 }
 
@@ -311,6 +317,10 @@ enum vkmoe_status vkm_metrics_step(struct vkm_metrics *m, const struct vkmoe_ste
 enum vkmoe_status vkm_metrics_validation(struct vkm_metrics *m, uint64_t step, uint64_t tokens,
                                          const struct vkmoe_validation *v)
 {
+    if (v->tokens == m->val_tokens && step == m->val_step)
+        return VKMOE_OK;
+    m->val_step = step;
+    m->val_tokens = v->tokens;
     json_t *line = json_pack("{s:I, s:I, s:o, s:I}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
                              "val_loss", number(v->loss), "val_tokens", (json_int_t)v->tokens);
     add_layers(m, line, v->metrics, true);

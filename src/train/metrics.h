@@ -26,6 +26,7 @@ enum vkmoe_status vkm_metrics_sync(struct vkm_metrics *metrics);
 void vkm_metrics_close(struct vkm_metrics *metrics);
 
 enum vkmoe_status vkm_metrics_step(struct vkm_metrics *metrics, const struct vkmoe_step_report *report);
+/* A validation that is there, of the same step on as many tokens, is not written again: a finished run was resumed. */
 enum vkmoe_status vkm_metrics_validation(struct vkm_metrics *metrics, uint64_t step, uint64_t tokens,
                                          const struct vkmoe_validation *validation);
 
