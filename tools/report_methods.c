@@ -10,7 +10,7 @@
 static bool told_elsewhere(const char *key)
 {
     static const char *const keys[] = { "seed", "simbal", "lbl", "lossfree", "router_bias", "log_every", "eval_every",
-                                        "save_every", "pes_tokens", "pes_every", "tensorboard" };
+                                        "save_every", "keep", "max_bad_steps", "pes_tokens", "pes_every", "tensorboard" };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(keys[i], key) == 0)
             return true;
