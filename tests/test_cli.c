@@ -170,7 +170,8 @@ Test(cli, help_names_every_flag)
         "--heads", "--experts", "--top-k", "--d-expert", "--seq", "--batch", "--accum", "--lr", "--warmup",
         "--weight-decay", "--clip", "--balance", "--lbl-scope", "--lbl-gates", "--router-z-loss", "--z-loss", "--gate",
         "--router-init", "--d-shared", "--dense", "--pes-tokens", "--pes-every", "--tensorboard", "--eval-every",
-        "--save-every", "--keep", "--max-bad-steps", "--spike", "--log-every", "--norm-topk", "--validate", "--profile", "--quiet", "--verbose" };
+        "--save-every", "--keep", "--max-bad-steps", "--spike", "--log-every", "--norm-topk", "--timeout", "--validate",
+        "--profile", "--quiet", "--verbose" };
     struct cli_result help = cli_run("help train"), flag = cli_run("train --help");
     cr_expect_eq(help.status, 0);
     cr_expect_str_eq(help.out, flag.out);
@@ -419,6 +420,18 @@ Test(cli, two_processes, .timeout = 300)
     cr_expect_eq(looked.status, 0, "%s", looked.err);
     cr_expect(strstr(looked.out, "step        20 of 20") && strstr(looked.out, "checksum ok"), "%s", looked.out);
     cli_result_free(&looked);
+}
+
+/* Of products that take one core longer than a second. */
+Test(cli, gives_up_a_device_that_takes_too_long, .timeout = 300)
+{
+    cli_need_device();
+    setenv("LP_NUM_THREADS", "1", 1); /* lavapipe's */
+    struct cli_result result = cli_run("train --data text.txt --out run --layers 1 --d-model 512 --heads 4 --experts 4 "
+                                       "--d-expert 1024 --seq 512 --batch 16 --steps 1 --timeout 1 --quiet");
+    cr_expect_eq(result.status, 1, "%d: %s", result.status, result.err);
+    cr_expect(strstr(result.err, "has finished nothing for 1 s, in \"") && line_count(result.err) == 1, "%s", result.err);
+    cli_result_free(&result);
 }
 
 Test(cli, live_line_on_a_terminal, .timeout = 300)

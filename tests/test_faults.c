@@ -117,10 +117,12 @@ static bool lose_in(const char *call, long nth)
     }
     if (lost && stack) {
         cr_expect_eq(vkmoe_stack_forward(stack, ROWS, in, out, NULL, NULL), VKMOE_ERROR_DEVICE_LOST);
-        cr_expect_eq(seen.errors, 2, "%s", seen.last);
+        cr_expect_eq(seen.errors, 1, "%s", seen.last);
     }
+    const double start = vkm_seconds();
     vkmoe_stack_destroy(stack);
     vkmoe_context_destroy(ctx);
+    cr_expect(vkm_seconds() - start < 5, "%s %ld: %.1f s to be destroyed", call, nth, vkm_seconds() - start);
     cr_expect_eq(host.live, before, "%s %ld: %ld allocations, %ld before", call, nth, host.live, before);
     fault.lost_in = NULL;
     fault.lost = false;
@@ -141,12 +143,10 @@ Test(faults, a_lost_device)
     static const char *const calls[] = {"vkQueueSubmit2", "vkWaitSemaphores", "vkGetSemaphoreCounterValue"};
     begin();
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        const double start = vkm_seconds();
         long n = 0;
         while (lose_in(calls[i], n))
             n++;
         cr_expect(n >= 3, "%s was called %ld times", calls[i], n);
-        cr_expect(vkm_seconds() - start < 10, "%s: %.1f s", calls[i], vkm_seconds() - start);
     }
     host_end(&host);
 }

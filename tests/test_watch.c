@@ -69,10 +69,11 @@ Test(watch, a_hanging_device_is_left_alone)
     host_begin(&h);
     host_open(&h, h.needs->liked, true);
     const VkSemaphore never = semaphore(&h);
-    struct vkmoe_context *ctx = adopt(&h, 1);
+    struct vkmoe_context *ctx = adopt(&h, 0);
     cr_assert_eq(vkmoe_stack_create(ctx, &config, &stack), VKMOE_OK, "%s", seen.last);
     cr_assert_eq(vkmoe_stack_step(stack, in, target, &report), VKMOE_OK, "%s", seen.last);
     cr_expect(!vkmoe_context_lost(ctx));
+    ctx->timeout_seconds = 1; /* from here on: some drivers compile when a kernel first runs */
 
     vkmoe_vulkan_wait_for(ctx, never, 1);
     double start = vkm_seconds();
@@ -84,7 +85,7 @@ Test(watch, a_hanging_device_is_left_alone)
 
     start = vkm_seconds();
     cr_expect_eq(vkmoe_stack_forward(stack, ROWS, in, out, NULL, NULL), VKMOE_ERROR_DEVICE_LOST);
-    cr_expect_eq(seen.errors, 2, "%s", seen.last);
+    cr_expect_eq(seen.errors, 1, "%s", seen.last);
     vkmoe_stack_destroy(stack);
     vkmoe_context_destroy(ctx);
     expect_between(start, 0, 0.2);

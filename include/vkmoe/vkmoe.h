@@ -134,7 +134,8 @@ VKMOE_API enum vkmoe_status vkmoe_context_create(const struct vkmoe_context_desc
  * drivers' threads may still run then (_exit or quick_exit spares them what exit would take away). */
 VKMOE_API void vkmoe_context_destroy(struct vkmoe_context *ctx);
 
-/* Whether the device was lost or hangs. Every function that needs it then returns ERROR_DEVICE_LOST at once. */
+/* Whether the device was lost or hangs. That is said once: every function that needs the device then returns ERROR_DEVICE_LOST
+ * at once, and says no more of it. */
 VKMOE_API bool vkmoe_context_lost(const struct vkmoe_context *ctx);
 
 /* The context's device. Valid until the context is destroyed. */

@@ -93,7 +93,8 @@ enum vkmoe_status vkm_check(struct vkmoe_context *ctx, VkResult result, const ch
 enum vkmoe_status vkm_context_begin(struct vkmoe_context *ctx, const char *cache_dir);
 
 /* Waits until submission `ticket` (a value that vkm_submit or vkm_rec_submit returned) has finished. 0 returns at once, and so
- * does a wait for a device that was lost. ERROR_DEVICE_LOST also when nothing finishes within the context's timeout. */
+ * does a wait for a device that was lost, which has been said. ERROR_DEVICE_LOST also when nothing finishes within the context's
+ * timeout. */
 enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket);
 
 /* The same for destroy functions: silent, but for a warning when it is this wait that finds the device to hang. */

@@ -16,6 +16,8 @@ enum vkmoe_status vkm_check(struct vkmoe_context *ctx, VkResult result, const ch
         return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_MEMORY,
                         "%s: the device is out of memory; use a smaller model or batch, or close other programs", call);
     case VK_ERROR_DEVICE_LOST:
+        if (ctx->lost) /* said once */
+            return VKMOE_ERROR_DEVICE_LOST;
         vkm_place(ctx, place);
         vkm_lose(ctx);
         return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST, "%s: the driver reset or lost the device %s%s; resume from the last "

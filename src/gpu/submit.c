@@ -79,13 +79,6 @@ const char *vkm_place(struct vkmoe_context *ctx, char text[static VKM_PLACE])
 
 /* ---- submitting and waiting ---------------------------------------------------------------------------------------- */
 
-/* Nothing is asked of a lost device: a driver may well wait for it. */
-static enum vkmoe_status fail_lost(const struct vkmoe_context *ctx)
-{
-    return vkm_fail(&ctx->log, VKMOE_ERROR_DEVICE_LOST, "the device %s was lost or hangs, as an earlier message says; nothing "
-                    "more can be done with it in this context", ctx->info.name);
-}
-
 void vkm_lose(struct vkmoe_context *ctx)
 {
     const VkSemaphoreWaitInfo info = {
@@ -124,8 +117,8 @@ enum vkmoe_status vkm_submit(struct vkmoe_context *ctx, const struct vkm_work *w
         .signalSemaphoreInfoCount = 1,
         .pSignalSemaphoreInfos = &signal,
     };
-    if (ctx->lost)
-        return fail_lost(ctx);
+    if (ctx->lost) /* which was said: nothing is asked of it any more */
+        return VKMOE_ERROR_DEVICE_LOST;
     if (!make_room(&ctx->flights))
         return vkm_fail_memory(&ctx->log);
     if (ctx->queue_lock)
@@ -181,7 +174,7 @@ enum vkmoe_status vkm_wait(struct vkmoe_context *ctx, uint64_t ticket)
     if (ticket <= ctx->flights.finished)
         return VKMOE_OK;
     if (ctx->lost)
-        return fail_lost(ctx);
+        return VKMOE_ERROR_DEVICE_LOST;
     VkResult result = wait_while_progressing(ctx, ticket);
     if (result != VK_TIMEOUT)
         return vkm_check(ctx, result, "vkWaitSemaphores");
