@@ -96,8 +96,8 @@ static struct vkmoe_train_config train_config(void)
 }
 
 static const struct vkmoe_model_config model_config = {
-    .layers = LAYERS, .d_model = 8, .heads = 2, .experts = EXPERTS, .top_k = 2, .d_expert = 12, .seq = 10, .vocab = VKMOE_BYTE_VOCAB,
-    .rope_theta = 1e4f, .norm_eps = 1e-5f, .norm_topk = true};
+    .layers = LAYERS, .d_model = 8, .heads = 2, .experts = EXPERTS, .top_k = 2, .d_expert = 12, .seq = 10,
+    .vocab = VKMOE_BYTE_VOCAB, .rope_theta = 1e4f, .norm_eps = 1e-5f, .norm_topk = true};
 
 static char *trainer_text(const struct vkmoe_model_config *model, struct vkmoe_train_config train)
 {
@@ -177,7 +177,8 @@ static char *metrics_text(void)
             .step = step, .tokens = 100 * step, .loss = 5 / (1 + (float)step), .lr = 1e-3f, .loss_scale = 1,
             .tokens_per_second = 1000 + (double)step, .layers = LAYERS, .experts = EXPERTS, .expert_tokens = tokens,
             .metrics = layers};
-        const struct vkmoe_validation validation = {.loss = 5 / (1 + (double)step), .tokens = 90, .layers = LAYERS, .metrics = layers};
+        const struct vkmoe_validation validation = {
+            .loss = 5 / (1 + (double)step), .tokens = 90, .layers = LAYERS, .metrics = layers};
         if (step > 0)
             must(vkm_metrics_step(metrics, &report));
         must(vkm_metrics_validation(metrics, step, 100 * step, &validation));
@@ -191,7 +192,8 @@ static char *metrics_text(void)
 
 static void report(void)
 {
-    struct vkmoe_layer_metrics layers[LAYERS] = {{.load_max = 1, .pes = 0.2, .gates = {1}}, {.load_max = 3, .pes = 0.1, .gates = {1}}};
+    struct vkmoe_layer_metrics layers[LAYERS] = {
+        {.load_max = 1, .pes = 0.2, .gates = {1}}, {.load_max = 3, .pes = 0.1, .gates = {1}}};
     uint64_t tokens[LAYERS * EXPERTS] = {0};
     struct evaluation_point prune = {.below = 0.1, .loss = 2, .perplexity = exp(2), .seconds = 1, .active_experts = 1.5};
     struct evaluation_point drop = {.n = 1, .loss = 3, .perplexity = exp(3), .seconds = 1, .active_experts = 2};
