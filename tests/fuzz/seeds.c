@@ -197,9 +197,9 @@ static void report(void)
     uint64_t tokens[LAYERS * EXPERTS] = {0};
     struct evaluation_point prune = {.below = 0.1, .loss = 2, .perplexity = exp(2), .seconds = 1, .active_experts = 1.5};
     struct evaluation_point drop = {.n = 1, .loss = 3, .perplexity = exp(3), .seconds = 1, .active_experts = 2};
-    const struct evaluation evaluation = {.whole = {.loss = 1, .perplexity = exp(1), .tokens = 90, .layers = LAYERS, .experts = EXPERTS},
-                                          .metrics = layers, .expert_tokens = tokens, .prune = &prune, .drop = &drop,
-                                          .prune_count = 1, .drop_count = 1};
+    const struct evaluation evaluation = {
+        .whole = {.loss = 1, .perplexity = exp(1), .tokens = 90, .layers = LAYERS, .experts = EXPERTS}, .metrics = layers,
+        .expert_tokens = tokens, .prune = &prune, .drop = &drop, .prune_count = 1, .drop_count = 1};
     struct vkmoe_train_config second = train_config();
     struct vkmoe_model_config dense = vkmoe_model_dense(&model_config);
     const char *compare = "{\"format\":1,\"methods\":[\"lbl\",\"simbal\"],\"seeds\":2,\"first_seed\":1,\"settings\":{\"steps\":20,"
@@ -212,7 +212,8 @@ static void report(void)
     write_parts("report", "methods", 5, (char *[]){trainer_text(&model_config, train_config()), metrics_text(), strdup(""),
         strdup(compare), trainer_text(&model_config, second)});
     write_parts("report", "dense", 2, (char *[]){trainer_text(&dense, train_config()),
-        strdup("{\"step\":5,\"tokens\":500,\"loss\":4,\"tokens_per_second\":1000}\n{\"step\":20,\"tokens\":2000,\"val_loss\":2}\n")});
+        strdup("{\"step\":5,\"tokens\":500,\"loss\":4,\"tokens_per_second\":1000}\n"
+               "{\"step\":20,\"tokens\":2000,\"val_loss\":2}\n")});
 }
 
 static void bench(void)
@@ -248,8 +249,8 @@ static void cache(void)
 
 static void words(void)
 {
-    write_text("words", "all", "simbal=0.05+lbl+lossfree=1e-3\n--on\n--which=off\n--text\n\n--list=a\n--list\nb\n--whole=4294967295\n"
-               "--ranged\n9\n--large=18446744073709551615\n--real=1.5e-3\n--share\n0.25\n--choice=three\nother");
+    write_text("words", "all", "simbal=0.05+lbl+lossfree=1e-3\n--on\n--which=off\n--text\n\n--list=a\n--list\nb\n"
+               "--whole=4294967295\n--ranged\n9\n--large=18446744073709551615\n--real=1.5e-3\n--share\n0.25\n--choice=three\nother");
     write_text("words", "help", "none\n--help");
     write_text("words", "unknown", "symbal\n--rnaged=3");
 }
