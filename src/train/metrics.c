@@ -22,14 +22,17 @@ struct vkm_metrics {
     struct vkm_tensorboard *tensorboard; /* NULL: none */
 };
 
-/* Whether the line is of a step up to last_step. */
-static bool is_kept(const char *text, size_t length, uint64_t last_step)
+/* Whether the line is of a step up to last_step. ERROR_MEMORY, so that no line is lost for want of it. */
+static enum vkmoe_status look_at(const struct vkmoe_log *log, const char *text, size_t length, uint64_t last_step, bool *kept)
 {
-    json_t *line = json_loadb(text, length, 0, NULL);
+    json_error_t error;
+    json_t *line = json_loadb(text, length, 0, &error);
     const json_int_t step = json_integer_value(json_object_get(line, "step"));
-    const bool kept = line && step >= 0 && (uint64_t)step <= last_step;
+    *kept = line && step >= 0 && (uint64_t)step <= last_step;
+    if (!line && json_error_code(&error) == json_error_out_of_memory)
+        return vkm_fail_memory(log);
     json_decref(line);
-    return kept;
+    return VKMOE_OK;
 }
 
 /* What has been read of a file and not yet passed on. */
@@ -69,11 +72,12 @@ static enum vkmoe_status copy_lines(const struct vkmoe_log *log, const char *pat
     while (!(status = read_on(log, path, fd, &w, &end)) && !end) {
         size_t begin = 0;
         for (const char *stop; !status && (stop = memchr(w.text + searched, '\n', w.length - searched)); begin = searched) {
+            bool kept;
             searched = (size_t)(stop - w.text) + 1;
-            if (is_kept(w.text + begin, searched - begin, last_step))
+            status = look_at(log, w.text + begin, searched - begin, last_step, &kept);
+            if (!status && kept)
                 status = vkm_writer_append(writer, w.text + begin, searched - begin);
-            else
-                *dropped = true;
+            *dropped = *dropped || !kept;
         }
         if (status)
             break;
