@@ -14,7 +14,8 @@
 #include "files.h"
 
 #define MAX_COUNT 9007199254740992.0 /* 2^53: whole numbers up to here are exact */
-enum { MAX_METRICS = 1 << 28, MAX_LINE = 1 << 24, MAX_VALUES = 1 << 26, MAX_LAYERS = 1024, MAX_EXPERTS = 65536, MAX_ROUTED = 1 << 20 };
+enum { MAX_METRICS = 1 << 28, MAX_LINE = 1 << 24, MAX_VALUES = 1 << 26 };
+enum { MAX_LAYERS = 1024, MAX_EXPERTS = 65536, MAX_ROUTED = 1 << 20 };
 
 #define REPORT_FIELD_NAME(id, name) name,
 const char *const report_field_names[FIELD_COUNT] = { REPORT_FIELDS(REPORT_FIELD_NAME) };

@@ -28,7 +28,8 @@ struct vkm_stack_file {
 };
 
 /* Checks all of it: every tensor that a stack of this configuration has is there in its shape, so that what is allocated for
- * the parameters is about what the file holds. log outlives *out, which is zero on failure. ERROR_IO, ERROR_FORMAT, ERROR_MEMORY. */
+ * the parameters is about what the file holds. log outlives *out, which is zero on failure. ERROR_IO, ERROR_FORMAT,
+ * ERROR_MEMORY. */
 enum vkmoe_status vkm_stack_file_open(const struct vkmoe_log *log, const char *path, struct vkm_stack_file *out);
 void vkm_stack_file_close(struct vkm_stack_file *file);
 

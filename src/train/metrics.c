@@ -23,19 +23,22 @@ struct vkm_metrics {
     uint64_t val_step, val_tokens;  /* of the last validation there; val_tokens 0: none */
 };
 
-/* Whether the line is of a step up to last_step. Notes a validation. */
-static bool is_kept(struct vkm_metrics *m, const char *text, size_t length, uint64_t last_step)
+/* Whether the line is of a step up to last_step; notes a validation. ERROR_MEMORY, so that no line is lost for want of it. */
+static enum vkmoe_status look_at(struct vkm_metrics *m, const char *text, size_t length, uint64_t last_step, bool *kept)
 {
-    json_t *line = json_loadb(text, length, 0, NULL);
+    json_error_t error;
+    json_t *line = json_loadb(text, length, 0, &error);
     const json_int_t step = json_integer_value(json_object_get(line, "step"));
     const json_t *tokens = json_object_get(line, "val_tokens");
-    const bool kept = line && step >= 0 && (uint64_t)step <= last_step;
-    if (kept && tokens) {
+    *kept = line && step >= 0 && (uint64_t)step <= last_step;
+    if (!line && json_error_code(&error) == json_error_out_of_memory)
+        return vkm_fail_memory(m->log);
+    if (*kept && tokens) {
         m->val_step = (uint64_t)step;
         m->val_tokens = (uint64_t)json_integer_value(tokens);
     }
     json_decref(line);
-    return kept;
+    return VKMOE_OK;
 }
 
 /* What has been read of a file and not yet passed on. */
@@ -74,11 +77,12 @@ static enum vkmoe_status copy_lines(struct vkm_metrics *m, int fd, uint64_t last
     while (!(status = read_on(m->log, m->path, fd, &w, &end)) && !end) {
         size_t begin = 0;
         for (const char *stop; !status && (stop = memchr(w.text + searched, '\n', w.length - searched)); begin = searched) {
+            bool kept;
             searched = (size_t)(stop - w.text) + 1;
-            if (is_kept(m, w.text + begin, searched - begin, last_step))
+            status = look_at(m, w.text + begin, searched - begin, last_step, &kept);
+            if (!status && kept)
                 status = vkm_writer_append(writer, w.text + begin, searched - begin);
-            else
-                *dropped = true;
+            *dropped = *dropped || !kept;
         }
         if (status)
             break;

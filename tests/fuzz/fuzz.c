@@ -54,7 +54,8 @@ static void remove_directory(void)
 
 static void make_directory(void)
 {
-    const char *given = getenv("TMPDIR"), *place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : given ? given : "/tmp";
+    const char *given = getenv("FUZZ_DIR"), *temporary = getenv("TMPDIR");
+    const char *place = given ? given : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : temporary ? temporary : "/tmp";
     fuzz_require(snprintf(directory, sizeof directory, "%s/vkmoe-fuzz-XXXXXX", place) < (int)sizeof directory);
     fuzz_require(mkdtemp(directory));
     atexit(remove_directory);

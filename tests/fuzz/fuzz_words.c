@@ -59,7 +59,8 @@ static void check_options(const struct command *command, int count, char **argum
     const enum options_result result = options_parse(command, count, arguments, &v, &given);
     fuzz_require(fuzz_messages() == (result == OPTIONS_BAD));
     if (result == OPTIONS_OK) {
-        fuzz_require(v.ranged >= 3 && v.ranged <= 9 && v.choice < 3 && isfinite(v.real) && v.real > 0 && v.share >= 0 && v.share <= 1);
+        fuzz_require(v.ranged >= 3 && v.ranged <= 9 && v.choice < 3);
+        fuzz_require(isfinite(v.real) && v.real > 0 && v.share >= 0 && v.share <= 1);
         fuzz_require(given >> OPTIONS == 0 && v.on == options_given(command, given, "on"));
         for (size_t i = 0; i < OPTIONS; i++)
             option_text(&options[i], &v, text);

@@ -75,7 +75,8 @@ static json_t *changed(const json_t *value, int depth)
 {
     if (json_is_integer(value)) {
         const uint64_t number = (uint64_t)json_integer_value(value);
-        const uint64_t others[] = {number + 1, number - 1, 2 * number, number / 2, number ^ UINT64_C(1) << dice(64), number * 1000003};
+        const uint64_t others[] = {number + 1, number - 1, 2 * number, number / 2, number ^ UINT64_C(1) << dice(64),
+                                   number * 1000003};
         return json_integer((json_int_t)others[dice(6)]);
     }
     if (json_is_real(value)) {

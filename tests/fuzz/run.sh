@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets for a time each, two side by side, and prints a line of each. Builds them first, with clang, in build-fuzz,
-# where what was found out stays: corpus/TARGET, from which the next run goes on, and findings/TARGET. Status 1 if there is a finding:
-# build-fuzz/tests/fuzz/fuzz_TARGET FILE shows it again.
+# Runs the fuzz targets for a time each, two side by side, and prints a line of each. Builds them first, with clang, in
+# build-fuzz, where what was found out stays: corpus/TARGET, from which the next run goes on, and findings/TARGET. Status 1 if
+# there is a finding: build-fuzz/tests/fuzz/fuzz_TARGET FILE shows it again.
 #
 #   tests/fuzz/run.sh SECONDS [TARGET...]
 
@@ -19,13 +19,14 @@ targets=("$@")
 
 build='build-fuzz'
 programs=$build/tests/fuzz
-[ -e $build/build.ninja ] || CC=clang meson setup $build -Dfuzz=true -Dtests=disabled >/dev/null
+[ -e $build/build.ninja ] || CC=clang meson setup $build -Dfuzz=true -Dtests=disabled -Dwerror=true >/dev/null
 ninja -C $build --quiet fuzz
 for target in "${targets[@]}"; do
     [ -x "$programs/fuzz_$target" ] || { echo "fuzz: no target $target; there are ${all[*]}" >&2; exit 2; }
 done
 
-work=$(mktemp -d)
+work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+export FUZZ_DIR=$work # a target that fails leaves its files behind
 # shellcheck disable=SC2154 # job is of the trap's own loop
 trap 'for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
@@ -47,7 +48,8 @@ fuzz() {
         -detect_leaks=1 -print_final_stats=1 -close_fd_mask=3 -dict="$work/$target.dict" -artifact_prefix="$findings/" \
         "$corpus" "$work/seeds/$target" >"$log" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-        coverage=$(sed -n 's/^#.* cov: \([0-9]*\) ft: \([0-9]*\) corp: \([0-9]*\).*/\1 edges, \2 features, \3 inputs/p' "$log" | tail -n 1)
+        coverage=$(sed -nE 's/^#.* cov: ([0-9]+) ft: ([0-9]+) corp: ([0-9]+).*/\1 edges, \2 features, \3 inputs/p' "$log" |
+            tail -n 1)
         echo "$target: $runs runs in $seconds s, $coverage"
     else
         found=$(find "$findings" -type f -newer "$work/$target.begun" | sed -n 1p)

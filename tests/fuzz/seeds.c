@@ -96,8 +96,8 @@ static struct vkmoe_train_config train_config(void)
 }
 
 static const struct vkmoe_model_config model_config = {
-    .layers = LAYERS, .d_model = 8, .heads = 2, .experts = EXPERTS, .top_k = 2, .d_expert = 12, .seq = 10, .vocab = VKMOE_BYTE_VOCAB,
-    .rope_theta = 1e4f, .norm_eps = 1e-5f, .norm_topk = true};
+    .layers = LAYERS, .d_model = 8, .heads = 2, .experts = EXPERTS, .top_k = 2, .d_expert = 12, .seq = 10,
+    .vocab = VKMOE_BYTE_VOCAB, .rope_theta = 1e4f, .norm_eps = 1e-5f, .norm_topk = true};
 
 static char *trainer_text(const struct vkmoe_model_config *model, struct vkmoe_train_config train)
 {
@@ -177,7 +177,8 @@ static char *metrics_text(void)
             .step = step, .tokens = 100 * step, .loss = 5 / (1 + (float)step), .lr = 1e-3f, .loss_scale = 1,
             .tokens_per_second = 1000 + (double)step, .layers = LAYERS, .experts = EXPERTS, .expert_tokens = tokens,
             .metrics = layers};
-        const struct vkmoe_validation validation = {.loss = 5 / (1 + (double)step), .tokens = 90, .layers = LAYERS, .metrics = layers};
+        const struct vkmoe_validation validation = {
+            .loss = 5 / (1 + (double)step), .tokens = 90, .layers = LAYERS, .metrics = layers};
         if (step > 0)
             must(vkm_metrics_step(metrics, &report));
         must(vkm_metrics_validation(metrics, step, 100 * step, &validation));
@@ -191,13 +192,14 @@ static char *metrics_text(void)
 
 static void report(void)
 {
-    struct vkmoe_layer_metrics layers[LAYERS] = {{.load_max = 1, .pes = 0.2, .gates = {1}}, {.load_max = 3, .pes = 0.1, .gates = {1}}};
+    struct vkmoe_layer_metrics layers[LAYERS] = {
+        {.load_max = 1, .pes = 0.2, .gates = {1}}, {.load_max = 3, .pes = 0.1, .gates = {1}}};
     uint64_t tokens[LAYERS * EXPERTS] = {0};
     struct evaluation_point prune = {.below = 0.1, .loss = 2, .perplexity = exp(2), .seconds = 1, .active_experts = 1.5};
     struct evaluation_point drop = {.n = 1, .loss = 3, .perplexity = exp(3), .seconds = 1, .active_experts = 2};
-    const struct evaluation evaluation = {.whole = {.loss = 1, .perplexity = exp(1), .tokens = 90, .layers = LAYERS, .experts = EXPERTS},
-                                          .metrics = layers, .expert_tokens = tokens, .prune = &prune, .drop = &drop,
-                                          .prune_count = 1, .drop_count = 1};
+    const struct evaluation evaluation = {
+        .whole = {.loss = 1, .perplexity = exp(1), .tokens = 90, .layers = LAYERS, .experts = EXPERTS}, .metrics = layers,
+        .expert_tokens = tokens, .prune = &prune, .drop = &drop, .prune_count = 1, .drop_count = 1};
     struct vkmoe_train_config second = train_config();
     struct vkmoe_model_config dense = vkmoe_model_dense(&model_config);
     const char *compare = "{\"format\":1,\"methods\":[\"lbl\",\"simbal\"],\"seeds\":2,\"first_seed\":1,\"settings\":{\"steps\":20,"
@@ -210,7 +212,8 @@ static void report(void)
     write_parts("report", "methods", 5, (char *[]){trainer_text(&model_config, train_config()), metrics_text(), strdup(""),
         strdup(compare), trainer_text(&model_config, second)});
     write_parts("report", "dense", 2, (char *[]){trainer_text(&dense, train_config()),
-        strdup("{\"step\":5,\"tokens\":500,\"loss\":4,\"tokens_per_second\":1000}\n{\"step\":20,\"tokens\":2000,\"val_loss\":2}\n")});
+        strdup("{\"step\":5,\"tokens\":500,\"loss\":4,\"tokens_per_second\":1000}\n"
+               "{\"step\":20,\"tokens\":2000,\"val_loss\":2}\n")});
 }
 
 static void bench(void)
@@ -246,8 +249,8 @@ static void cache(void)
 
 static void words(void)
 {
-    write_text("words", "all", "simbal=0.05+lbl+lossfree=1e-3\n--on\n--which=off\n--text\n\n--list=a\n--list\nb\n--whole=4294967295\n"
-               "--ranged\n9\n--large=18446744073709551615\n--real=1.5e-3\n--share\n0.25\n--choice=three\nother");
+    write_text("words", "all", "simbal=0.05+lbl+lossfree=1e-3\n--on\n--which=off\n--text\n\n--list=a\n--list\nb\n"
+               "--whole=4294967295\n--ranged\n9\n--large=18446744073709551615\n--real=1.5e-3\n--share\n0.25\n--choice=three\nother");
     write_text("words", "help", "none\n--help");
     write_text("words", "unknown", "symbal\n--rnaged=3");
 }
