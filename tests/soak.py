@@ -75,7 +75,8 @@ def main():
     here = os.getcwd()
     with open("text.txt", "w") as file:
         rng = random.Random(1)
-        file.write(" ".join(rng.choice("the a cat dog bird sees hears sings and in green trees".split()) for _ in range(20000)) + "\n")
+        words = "the a cat dog bird sees hears sings and in green trees".split()
+        file.write(" ".join(rng.choice(words) for _ in range(20000)) + "\n")
     for run in "first", "second":
         memory = tenths(train(command, run, steps), steps)
         speed = tenths(speeds(run), steps)

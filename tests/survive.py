@@ -97,7 +97,8 @@ def main():
             if not over:
                 survivor.train(name)
             if (survivor.checksums(name), survivor.metrics(name)) != expected:
-                raise SystemExit("kill %d: the end differs from that of a run that was not killed: %s" % (done, os.path.join(here, name)))
+                raise SystemExit("kill %d: the end differs from that of a run that was not killed: %s" %
+                                 (done, os.path.join(here, name)))
             finished += 1
             run += 1
     print("%d kills (%d while a checkpoint was written, %d before the first), %d runs to the end, all of the same bits" %

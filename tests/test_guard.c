@@ -209,7 +209,8 @@ Test(guard, resume, .init = scratch_begin, .fini = scratch_end)
     steps(t, 4);
     cr_assert_eq(vkmoe_trainer_evaluate(t, 0, &validation), VKMOE_OK);
     cr_assert_eq(vkmoe_trainer_save(t), VKMOE_OK, "%s", seen.last);
-    cr_expect_eq(vkmoe_trainer_create(ctx, &(struct vkmoe_trainer_desc){.data = data, .resume_dir = dir}, &other), VKMOE_ERROR_ARGUMENT);
+    cr_expect_eq(vkmoe_trainer_create(ctx, &(struct vkmoe_trainer_desc){.data = data, .resume_dir = dir}, &other),
+                 VKMOE_ERROR_ARGUMENT);
     cr_expect(strstr(seen.last, "is being trained there by process"), "%s", seen.last);
     vkmoe_trainer_destroy(t);
     cr_expect_eq(access(at("run/best/model.safetensors"), F_OK), 0);

@@ -72,7 +72,8 @@ enum vkmoe_status run_begin(struct vkmoe_trainer *trainer, const struct vkmoe_da
     const struct vkmoe_model_config *model = vkmoe_trainer_model(trainer);
     *p = (struct progress){ .quiet = quiet, .terminal = isatty(STDOUT_FILENO) == 1,
                             .first_step = vkmoe_trainer_steps(trainer), .steps = vkmoe_trainer_train(trainer)->steps,
-                            .held_out = vkmoe_data_info(data).valid_tokens, .first_loss = NAN, .validation = NAN, .routers = { .pes = NAN } };
+                            .held_out = vkmoe_data_info(data).valid_tokens, .first_loss = NAN, .validation = NAN,
+                            .routers = { .pes = NAN } };
     p->load = calloc((size_t)model->layers * model->experts, sizeof *p->load);
     enum vkmoe_status status = VKMOE_OK;
     if (p->first_step == 0) {

@@ -35,8 +35,8 @@ static const struct option_spec options[] = {
 };
 
 /* What a run keeps from its first step on. */
-static const char *const not_resumable[] = { "out", "preset", "layers", "d-model", "heads", "experts", "top-k", "d-expert", "d-shared",
-                                             "gate", "norm-topk", "seq", "seed", "router-init", "dense" };
+static const char *const not_resumable[] = { "out", "preset", "layers", "d-model", "heads", "experts", "top-k", "d-expert",
+                                             "d-shared", "gate", "norm-topk", "seq", "seed", "router-init", "dense" };
 
 static bool check_resume(const struct command *command, uint64_t given)
 {

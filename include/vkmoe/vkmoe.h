@@ -402,8 +402,8 @@ VKMOE_API const struct vkmoe_train_config *vkmoe_trainer_train(const struct vkmo
 
 /* ---- checkpoints --------------------------------------------------------------------------------------------- */
 
-/* The directory to load: dir itself where it is a checkpoint or another model directory (it holds config.json or trainer.json), else the
- * newest checkpoint of the run directory. *path is the caller's, for vkmoe_text_free. ERROR_IO where there is none. */
+/* The directory to load: dir itself where it is a checkpoint or another model directory (it holds config.json or trainer.json),
+ * else the newest checkpoint of the run directory. *path is the caller's, for vkmoe_text_free. ERROR_IO where there is none. */
 VKMOE_API enum vkmoe_status vkmoe_checkpoint_find(struct vkmoe_log log, const char *dir, char **path);
 
 /* The configurations of a run's newest checkpoint. ERROR_IO, ERROR_FORMAT. */

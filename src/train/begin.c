@@ -189,8 +189,8 @@ static enum vkmoe_status change_train(const struct vkmoe_log *log, const struct 
     else if (desc->train.steps)
         train->steps = desc->train.steps;
     if (train->balance.lossfree > 0 && !model->router_bias)
-        return vkm_fail(log, VKMOE_ERROR_ARGUMENT, "%s: loss-free balance cannot begin in a run without its router bias; begin a new "
-                        "run with it", desc->resume_dir);
+        return vkm_fail(log, VKMOE_ERROR_ARGUMENT, "%s: loss-free balance cannot begin in a run without its router bias; "
+                        "begin a new run with it", desc->resume_dir);
     return vkm_trainer_json_changes(log, desc->resume_dir, &saved, train);
 }
 

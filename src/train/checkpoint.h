@@ -1,6 +1,6 @@
 /* Saving and loading a run: a Hugging Face model directory (config.json, model.safetensors, tokenizer.json,
- * tokenizer_config.json) with optimizer.safetensors, trainer.json and checksums.xxh128 beside it. Where the values live is the caller's
- * matter: they go through callbacks in pieces of at most VKM_CHECKPOINT_PIECE elements. */
+ * tokenizer_config.json) with optimizer.safetensors, trainer.json and checksums.xxh128 beside it. Where the values live is the
+ * caller's matter: they go through callbacks in pieces of at most VKM_CHECKPOINT_PIECE elements. */
 #ifndef VKM_TRAIN_CHECKPOINT_H
 #define VKM_TRAIN_CHECKPOINT_H
 

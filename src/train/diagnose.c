@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,14 +27,24 @@ static bool finite(struct search *s, struct vkm_buf buf)
     return true;
 }
 
-#define FOUND(s, buf, ...) ((s)->found = !finite(s, buf), (s)->found ? (void)snprintf((s)->text, VKM_DIAGNOSIS, __VA_ARGS__) : (void)0, \
-                            (s)->found || (s)->status)
+/* Whether the search ends here: buf has such a number, which the words then tell, or it cannot be read. */
+static bool ends(struct search *s, struct vkm_buf buf, const char *format, ...) VKM_PRINTF(3, 4);
+static bool ends(struct search *s, struct vkm_buf buf, const char *format, ...)
+{
+    va_list words;
+    s->found = !finite(s, buf);
+    va_start(words, format);
+    if (s->found)
+        vsnprintf(s->text, VKM_DIAGNOSIS, format, words);
+    va_end(words);
+    return s->found || s->status;
+}
 
 static void search_weights(struct search *s)
 {
     const struct vkm_params *params = &s->trainer->net->params;
     for (uint32_t i = 0; i < params->count; i++)
-        if (params->list[i].count && FOUND(s, params->list[i].weight, "the weights %s are not", params->list[i].name))
+        if (params->list[i].count && ends(s, params->list[i].weight, "the weights %s are not", params->list[i].name))
             return;
 }
 
@@ -42,12 +53,12 @@ static void search_forward(struct search *s)
 {
     const struct vkm_net *net = s->trainer->net;
     const uint32_t layers = net->config.layers;
-    if (FOUND(s, net->layers[0].x, "the embeddings are not"))
+    if (ends(s, net->layers[0].x, "the embeddings are not"))
         return;
     for (uint32_t l = 0; l < layers; l++) {
-        if (!net->recompute && FOUND(s, net->layers[l].x_mid, "layer %u is the first that is not, in its attention", l))
+        if (!net->recompute && ends(s, net->layers[l].x_mid, "layer %u is the first that is not, in its attention", l))
             return;
-        if (FOUND(s, l + 1 < layers ? net->layers[l + 1].x : net->x_out, "layer %u is the first that is not%s", l,
+        if (ends(s, l + 1 < layers ? net->layers[l + 1].x : net->x_out, "layer %u is the first that is not%s", l,
                   net->recompute ? "" : ", in its experts"))
             return;
     }
@@ -64,7 +75,7 @@ static void search_backward(struct search *s)
         return;
     for (uint32_t i = params->count; i-- > 0;) /* from the output down, as the backward goes */
         if (params->list[i].count &&
-            FOUND(s, params->list[i].grad, "the gradient of %s is the first that is not", params->list[i].name))
+            ends(s, params->list[i].grad, "the gradient of %s is the first that is not", params->list[i].name))
             return;
 }
 

@@ -108,7 +108,8 @@ enum vkmoe_status vkm_manifest_verify(const struct vkmoe_log *log, const char *d
     for (size_t i = 0; i < count && text && !status; i++) {
         const char *line = find_line(text, names[i]);
         if (!line)
-            status = vkm_fail(log, VKMOE_ERROR_FORMAT, "%s: has no checksum of %s; restore a copy of the directory", path, names[i]);
+            status = vkm_fail(log, VKMOE_ERROR_FORMAT, "%s: has no checksum of %s; restore a copy of the directory", path,
+                              names[i]);
         else if (!(status = checksum_in(log, dir, names[i], &sum)) && memcmp(line, sum.text, DIGITS) != 0)
             status = vkm_fail(log, VKMOE_ERROR_FORMAT, "%s/%s is not as it was saved: its checksum is %s, that in %s %.32s; "
                               "restore a copy, or use another checkpoint", dir, names[i], sum.text, VKM_MANIFEST_FILE, line);

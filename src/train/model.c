@@ -42,8 +42,8 @@ enum vkmoe_status vkmoe_model_load(struct vkmoe_context *ctx, const char *dir, s
         status = vkm_fail_memory(&ctx->log);
         goto end;
     }
-    if ((status = vkm_net_create(ctx, &config, 1, VKM_NET_FORWARD, TYPE_F32, &model->net)) || (status = vkm_net_commit(model->net)) ||
-        (status = vkm_weights_load(model->net, path, NULL))) {
+    if ((status = vkm_net_create(ctx, &config, 1, VKM_NET_FORWARD, TYPE_F32, &model->net)) ||
+        (status = vkm_net_commit(model->net)) || (status = vkm_weights_load(model->net, path, NULL))) {
         vkmoe_model_destroy(model);
         goto end;
     }

@@ -170,7 +170,9 @@ enum vkmoe_status vkmoe_trainer_evaluate(struct vkmoe_trainer *t, uint64_t max_t
 /* A validation at this step makes the checkpoint the best where no other saved one found less loss on as many tokens. */
 static void note_best(struct vkm_run_state *s)
 {
-    if (!s->val_step || s->val_step != s->step || (s->best_step && (s->val_tokens != s->best_tokens || s->val_loss >= s->best_loss)))
+    if (!s->val_step || s->val_step != s->step)
+        return;
+    if (s->best_step && (s->val_tokens != s->best_tokens || s->val_loss >= s->best_loss))
         return;
     s->best_step = s->step;
     s->best_tokens = s->val_tokens;
