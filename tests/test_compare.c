@@ -228,9 +228,9 @@ Test(compare, finished_runs_are_kept)
     root = load("cmp/compare.json");
     json_object_set_new(json_object_get(root, "step_seconds"), "none", json_real(-1));
     expect_refused("cmp/compare.json", root, "\"step_seconds\" must hold numbers above 0");
-    root = load("cmp/none-1/trainer.json");
+    root = load("cmp/none-1/latest/trainer.json");
     json_object_set_new(root, "step", json_integer(-1));
-    expect_refused("cmp/none-1/trainer.json", root, "\"step\" must be a whole number");
+    expect_refused("cmp/none-1/latest/trainer.json", root, "\"step\" must be a whole number");
 }
 
 Test(compare, dense_and_unfinished_directories)

@@ -25,8 +25,8 @@ struct preset {
  * models of arXiv 2506.14038, trained on as many tokens; the paper does not give context and batch. */
 /*             L   D     H   E   K  F     S     theta norm   B   A  steps   warm  lr    beta2  decay  eval  save */
 #define PRESETS(P) \
-    P("demo",  2,  64,   4,  8,  2, 64,   64,   1e4f, true,  16, 1, 1600,   30,   3e-3f, 0.95f, 0.1f,  200,  0) \
-    P("tiny",  4,  128,  4,  8,  2, 256,  64,   1e4f, true,  12, 1, 2000,   100,  1e-3f, 0.99f, 0.1f,  250,  0) \
+    P("demo",  2,  64,   4,  8,  2, 64,   64,   1e4f, true,  16, 1, 1600,   30,   3e-3f, 0.95f, 0.1f,  200,  200) \
+    P("tiny",  4,  128,  4,  8,  2, 256,  64,   1e4f, true,  12, 1, 2000,   100,  1e-3f, 0.99f, 0.1f,  250,  250) \
     P("moe-s", 8,  384,  6,  32, 4, 384,  512,  1e4f, true,  16, 1, 10000,  200,  1e-3f, 0.95f, 0.1f,  500,  1000) \
     P("moe-m", 8,  768,  8,  32, 4, 768,  2048, 1e4f, false, 8,  8, 151826, 2000, 5e-4f, 0.95f, 0.01f, 1000, 1000) \
     P("moe-l", 12, 1536, 12, 32, 4, 1536, 2048, 1e5f, false, 8,  8, 599671, 2000, 3e-4f, 0.95f, 0.01f, 1000, 1000)
