@@ -353,6 +353,7 @@ Test(checkpoint, trainer_json_failures)
         {"", "step", "-1", "\"step\" must be an integer"},
         {"", "tokens", "\"1\"", "\"tokens\" must be"},
         {"", "model", "[]", "\"model\" must be an object"},
+        {"", "model", "null", "\"model\" must be an object"},
         {"", "train", "null", "\"train\" must be an object"},
         {"model", "layers", "0", "trainer.json: layers (0)"},
         {"model", "norm_topk", "1", "true or false"},

@@ -123,6 +123,9 @@ enum vkmoe_status vkm_trainer_json_read(const struct vkmoe_log *log, const char 
 {
     json_t *root = NULL;
     char *path = vkm_path_join(dir, "trainer.json");
+    *model = (struct vkmoe_model_config){0};
+    *train = (struct vkmoe_train_config){0};
+    *state = (struct vkm_run_state){0};
     enum vkmoe_status status = path ? vkm_json_load(log, path, &root) : vkm_fail_memory(log);
     if (status == VKMOE_OK) {
         struct vkm_json in = {.log = log, .path = path, .object = root};

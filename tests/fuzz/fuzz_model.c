@@ -3,13 +3,13 @@
 
 #include "fuzz.h"
 #include "nn/config.h"
+#include "train/checkpoint.h"
 #include "train/hf.h"
-#include "train/trainer_json.h"
 
 enum { MOST_TENSORS = 1 << 14 };
 
 /* The files of an input, in their order. */
-static const char *const names[] = {"model/config.json", "model/trainer.json"};
+static const char *const names[] = {"model/config.json", "model/trainer.json", "model/checksums.xxh128"};
 
 static void expect_same_file(const char *one, const char *other)
 {
@@ -39,9 +39,9 @@ static void check_config(void)
 
 static void check_trainer(void)
 {
-    struct vkmoe_model_config model = {0};
-    struct vkmoe_train_config train = {0};
-    struct vkm_run_state state = {0};
+    struct vkmoe_model_config model;
+    struct vkmoe_train_config train;
+    struct vkm_run_state state;
     if (!fuzz_fine(vkm_trainer_json_read(fuzz_log(), fuzz_path("model"), &model, &train, &state)))
         return;
     fuzz_require(vkm_config_check(NULL, &model, &train) == VKMOE_OK);
@@ -49,6 +49,15 @@ static void check_trainer(void)
     fuzz_require(vkm_trainer_json_read(fuzz_log(), fuzz_path("once"), &model, &train, &state) == VKMOE_OK);
     fuzz_require(vkm_trainer_json_write(fuzz_log(), fuzz_path("twice"), &model, &train, &state) == VKMOE_OK);
     expect_same_file("once/trainer.json", "twice/trainer.json");
+}
+
+static void check_directory(void)
+{
+    char *json;
+    fuzz_fine(vkm_checkpoint_verify(fuzz_log(), fuzz_path("model"), VKM_VERIFY_CONFIG));
+    if (fuzz_fine(vkmoe_inspect(*fuzz_log(), fuzz_path("model"), &json)))
+        fuzz_require(json[0] == '{');
+    vkmoe_text_free(json);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -65,5 +74,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     }
     check_config();
     check_trainer();
+    check_directory();
     return 0;
 }

@@ -17,6 +17,7 @@
 #include "stack/file.h"
 #include "stack/stack.h"
 #include "train/hf.h"
+#include "train/manifest.h"
 #include "train/metrics.h"
 #include "train/trainer_json.h"
 
@@ -119,7 +120,9 @@ static void model(void)
         char name[8];
         snprintf(name, sizeof name, "%d", i);
         must(vkm_hf_config_write(&to_stderr, fuzz_path(""), &configs[i]));
-        write_parts("model", name, 2, (char *[]){fuzz_get("config.json"), trainer_text(&configs[i], train_config())});
+        char *trainer = trainer_text(&configs[i], train_config());
+        must(vkm_manifest_write(&to_stderr, fuzz_path(""), (const char *const[]){"config.json", "trainer.json"}, 2));
+        write_parts("model", name, 3, (char *[]){fuzz_get("config.json"), trainer, fuzz_get("checksums.xxh128")});
     }
 }
 
