@@ -147,7 +147,9 @@ Test(hostile, metrics_of_a_resumed_run)
     free(text);
 
     cr_assert_eq(remove(at("metrics.jsonl")), 0);
-    expect_failure(resume(), VKMOE_ERROR_IO, "No such file");
+    assert_ok(resume()); /* a log that was removed is no reason not to go on; a warning tells it */
+    expect_text("metrics.jsonl", "");
+    cr_assert_eq(remove(at("metrics.jsonl")), 0);
     cr_assert_eq(mkfifo(at("metrics.jsonl"), 0666), 0);
     expect_failure(resume(), VKMOE_ERROR_IO, "a pipe");
 }

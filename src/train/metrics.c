@@ -133,8 +133,12 @@ enum vkmoe_status vkm_metrics_open(const struct vkmoe_log *log, const char *dir,
     }
     m->log = log;
     m->model = model;
-    if (access(m->path, F_OK) == 0 && (status = keep_until(m, last_step)))
+    if (access(m->path, F_OK) != 0) {
+        if (last_step)
+            vkm_log(log, VKMOE_LOG_WARNING, "there is no %s: the curves begin at the resume", m->path);
+    } else if ((status = keep_until(m, last_step))) {
         goto fail;
+    }
     if ((status = open_to_append(m)))
         goto fail;
     if (tensorboard && (status = vkm_tensorboard_open(log, dir, &m->tensorboard)))
