@@ -32,9 +32,21 @@ enum vkmoe_status vkm_json_load(const struct vkmoe_log *log, const char *path, j
     return VKMOE_OK;
 }
 
+char *vkm_json_text(const json_t *value, size_t flags)
+{
+    const size_t length = value ? json_dumpb(value, NULL, 0, flags) : 0;
+    char *text = length ? malloc(length + 1) : NULL;
+    if (!text || json_dumpb(value, text, length, flags) != length) {
+        free(text);
+        return NULL;
+    }
+    text[length] = '\0';
+    return text;
+}
+
 enum vkmoe_status vkm_json_save(const struct vkmoe_log *log, const char *path, json_t *object)
 {
-    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = vkm_json_text(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(object);
     if (!text)
         return vkm_fail_memory(log);

@@ -14,6 +14,10 @@ enum vkmoe_status vkm_json_load(const struct vkmoe_log *log, const char *path, j
  * be built) is ERROR_MEMORY. */
 enum vkmoe_status vkm_json_save(const struct vkmoe_log *log, const char *path, json_t *object);
 
+/* The value as text, freed by the caller; NULL: no memory, or value is NULL. In place of json_dumps, which leaves out the keys
+ * that it finds no memory for (jansson 2.14, do_dump) and so returns what is not JSON. */
+char *vkm_json_text(const json_t *value, size_t flags);
+
 /* A number that vkm_json_save writes in the fewest digits that read back as this finite float. */
 json_t *vkm_json_float(float value);
 

@@ -67,7 +67,7 @@ static struct vkm_buf buf_of(const struct vkm_param *p, const struct tensor *t)
 
 static enum vkmoe_status note(struct vkm_safetensors_writer *writer, const struct vkmoe_log *log, const char *key, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = vkm_json_text(value, JSON_COMPACT | JSON_SORT_KEYS);
     enum vkmoe_status status = text ? vkm_safetensors_note(writer, key, text) : vkm_fail_memory(log);
     free(text);
     json_decref(value);

@@ -142,7 +142,7 @@ enum vkmoe_status vkmoe_inspect(struct vkmoe_log log, const char *path, char **j
         json_object_set_new(in.root, "kind", json_string("tensors"));
         status = add_tensors(&log, path, in.root);
     }
-    if (!status && !(*json = json_dumps(in.root, JSON_INDENT(2) | JSON_REAL_PRECISION(9))))
+    if (!status && !(*json = vkm_json_text(in.root, JSON_INDENT(2) | JSON_REAL_PRECISION(9))))
         status = vkm_fail_memory(&log);
     json_decref(in.root);
     free(dir);

@@ -20,6 +20,7 @@ struct vkm_metrics {
     char *path;
     FILE *file;
     struct vkm_tensorboard *tensorboard; /* NULL: none */
+    bool lacking;                   /* the line being made is not whole */
     uint64_t val_step, val_tokens;  /* of the last validation there; val_tokens 0: none */
 };
 
@@ -178,10 +179,22 @@ void vkm_metrics_close(struct vkm_metrics *m)
     free(m);
 }
 
+/* A line that memory was short for is not written: append tells it. */
+static void push(struct vkm_metrics *m, json_t *array, json_t *value)
+{
+    m->lacking |= json_array_append_new(array, value) != 0;
+}
+
+static void put(struct vkm_metrics *m, json_t *object, const char *key, json_t *value)
+{
+    m->lacking |= json_object_set_new(object, key, value) != 0;
+}
+
 static enum vkmoe_status append(struct vkm_metrics *m, json_t *object)
 {
-    char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *line = m->lacking ? NULL : vkm_json_text(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(object);
+    m->lacking = false;
     if (!line)
         return vkm_fail_memory(m->log);
     bool written = fprintf(m->file, "%s\n", line) >= 0 && fflush(m->file) == 0;
@@ -198,14 +211,14 @@ static json_t *number(double value)
 }
 
 /* [[tokens of each expert] of each layer] */
-static json_t *expert_tokens(const struct vkmoe_step_report *report)
+static json_t *expert_tokens(struct vkm_metrics *m, const struct vkmoe_step_report *report)
 {
     json_t *layers = json_array();
     for (uint32_t layer = 0; layer < report->layers; layer++) {
         json_t *experts = json_array();
         for (uint32_t e = 0; e < report->experts; e++)
-            json_array_append_new(experts, json_integer(report->expert_tokens[(size_t)layer * report->experts + e]));
-        json_array_append_new(layers, experts);
+            push(m, experts, json_integer(report->expert_tokens[(size_t)layer * report->experts + e]));
+        push(m, layers, experts);
     }
     return layers;
 }
@@ -239,7 +252,7 @@ static bool measured(const struct vkmoe_layer_metrics *layers, uint32_t count, s
 }
 
 /* Adds "name": [of each layer] to the object. */
-static void add_layers(const struct vkm_metrics *m, json_t *object, const struct vkmoe_layer_metrics *layers,
+static void add_layers(struct vkm_metrics *m, json_t *object, const struct vkmoe_layer_metrics *layers,
                        bool validation)
 {
     uint32_t count = m->model->layers;
@@ -248,23 +261,23 @@ static void add_layers(const struct vkm_metrics *m, json_t *object, const struct
             continue;
         json_t *values = json_array();
         for (uint32_t l = 0; l < count; l++)
-            json_array_append_new(values, number(layer_value(&layers[l], field)));
-        json_object_set_new(object, layer_fields[field].name, values);
+            push(m, values, number(layer_value(&layers[l], field)));
+        put(m, object, layer_fields[field].name, values);
     }
     json_t *dead = json_array(), *used = json_array(), *gates = json_array();
     for (uint32_t l = 0; l < count; l++) {
-        json_array_append_new(dead, json_integer(layers[l].dead));
-        json_array_append_new(used, json_integer(m->model->experts - layers[l].dead));
+        push(m, dead, json_integer(layers[l].dead));
+        push(m, used, json_integer(m->model->experts - layers[l].dead));
         json_t *bins = json_array();
         for (int bin = 0; bin < VKMOE_GATE_BINS; bin++)
-            json_array_append_new(bins, number(layers[l].gates[bin]));
-        json_array_append_new(gates, bins);
+            push(m, bins, number(layers[l].gates[bin]));
+        push(m, gates, bins);
     }
-    json_object_set_new(object, "dead", dead);
+    put(m, object, "dead", dead);
     if (validation)
-        json_object_set(object, "used", used);
+        put(m, object, "used", json_incref(used));
     json_decref(used);
-    json_object_set_new(object, "gates", gates);
+    put(m, object, "gates", gates);
 }
 
 /* Points "router/<name>/layer_<l>" (of a validation "router_valid/..."). */
@@ -316,7 +329,7 @@ enum vkmoe_status vkm_metrics_step(struct vkm_metrics *m, const struct vkmoe_ste
                              "grad_norm", number(r->grad_norm), "lr", number(r->lr),
                              "tokens_per_second", number(r->tokens_per_second),
                              "skipped", (json_int_t)r->skipped_total, "loss_scale", number(r->loss_scale),
-                             "expert_tokens", expert_tokens(r));
+                             "expert_tokens", expert_tokens(m, r));
     add_layers(m, line, r->metrics, false);
     enum vkmoe_status status = append(m, line);
     return status || !m->tensorboard ? status : show_step(m, r);

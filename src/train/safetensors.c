@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/json.h"
 
 enum { MAX_HEADER = 100 * 1000 * 1000 }; /* the format's own limit */
 
@@ -71,7 +72,7 @@ enum vkmoe_status vkm_safetensors_declare(struct vkm_safetensors_writer *w, cons
 
 static enum vkmoe_status write_header(struct vkm_safetensors_writer *w)
 {
-    char *text = json_dumps(w->header, JSON_COMPACT);
+    char *text = vkm_json_text(w->header, JSON_COMPACT);
     if (!text)
         return vkm_fail_memory(w->log);
     enum vkmoe_status status;

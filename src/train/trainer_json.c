@@ -153,7 +153,7 @@ enum vkmoe_status vkm_trainer_json_changes(const struct vkmoe_log *log, const ch
         if (json_equal(value, before))
             continue;
         const size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(9);
-        char *old = json_dumps(before, flags), *new = json_dumps(value, flags);
+        char *old = vkm_json_text(before, flags), *new = vkm_json_text(value, flags);
         vkm_log(log, VKMOE_LOG_WARNING, "%s: %s was %s, from now on it is %s", dir, key, old ? old : "?", new ? new : "?");
         free(old);
         free(new);
