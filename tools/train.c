@@ -1,7 +1,9 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "commands.h"
 #include "common.h"
@@ -103,6 +105,33 @@ static int change_resumed(const struct command *command, int argc, char **argv, 
     return EXIT_OK;
 }
 
+/* Bytes free where the directory is or will be; UINT64_MAX: not known. */
+static uint64_t free_space(const char *dir)
+{
+    struct statvfs info;
+    char *path = path_in(dir, "");
+    bool known = false;
+    for (char *end = path; path && !(known = statvfs(*path ? path : ".", &info) == 0) && *path;) {
+        end = strrchr(path, '/');
+        *(end ? end + (end == path && end[1]) : path) = '\0';
+    }
+    free(path);
+    return known ? (uint64_t)info.f_bavail * info.f_frsize : UINT64_MAX;
+}
+
+/* Weights and two moments of f32, for those kept, the best, and the one being written. */
+static void warn_of_space(struct vkmoe_context *ctx, const struct training_options *training, const char *dir)
+{
+    struct vkmoe_estimate estimate;
+    char needed[16], there[16];
+    if (vkmoe_estimate(ctx, &training->model, &training->train, &estimate) != VKMOE_OK)
+        return;
+    const uint64_t bytes = 3 * sizeof(float) * estimate.params_total * ((uint64_t)training->train.keep + 2), room = free_space(dir);
+    if (room < bytes)
+        message("warning: checkpoints take up to %s (--keep %" PRIu32 ", the best, one being written) and the disk of %s has %s left",
+                format_bytes(needed, bytes), training->train.keep, dir, format_bytes(there, room));
+}
+
 static void print_resume(const struct train_options *o, const char *dir)
 {
     fputs("; go on with: ", stdout);
@@ -185,6 +214,8 @@ static int run(const struct command *command, int argc, char **argv)
     status = training_check(ctx, &training->model, &training->train, training->quiet);
     if (status != EXIT_OK)
         goto end;
+    if (!o.resume)
+        warn_of_space(ctx, training, o.out);
     status = EXIT_FAILED;
     data = training_open_data(training, library_log(o.common.verbose));
     if (!data)
