@@ -126,10 +126,11 @@ static void warn_of_space(struct vkmoe_context *ctx, const struct training_optio
     char needed[16], there[16];
     if (vkmoe_estimate(ctx, &training->model, &training->train, &estimate) != VKMOE_OK)
         return;
-    const uint64_t bytes = 3 * sizeof(float) * estimate.params_total * ((uint64_t)training->train.keep + 2), room = free_space(dir);
+    const uint64_t each = 3 * sizeof(float) * estimate.params_total, bytes = each * ((uint64_t)training->train.keep + 2);
+    const uint64_t room = free_space(dir);
     if (room < bytes)
-        message("warning: checkpoints take up to %s (--keep %" PRIu32 ", the best, one being written) and the disk of %s has %s left",
-                format_bytes(needed, bytes), training->train.keep, dir, format_bytes(there, room));
+        message("warning: checkpoints take up to %s (--keep %" PRIu32 ", the best, one being written) and the disk of %s has %s "
+                "left", format_bytes(needed, bytes), training->train.keep, dir, format_bytes(there, room));
 }
 
 static void print_resume(const struct train_options *o, const char *dir)

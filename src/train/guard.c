@@ -49,8 +49,8 @@ static enum vkmoe_status go_back(struct vkmoe_trainer *t)
         return status;
     t->rewinds++;
     t->rewinds_step = t->saved_step;
-    vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "step %" PRIu64 ": the loss jumped from %.3g to %.3g; back to %s, and on past the text "
-            "in between", step, (double)mean, (double)loss, t->checkpoint);
+    vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "step %" PRIu64 ": the loss jumped from %.3g to %.3g; back to %s, and on past "
+            "the text in between", step, (double)mean, (double)loss, t->checkpoint);
     return VKMOE_OK;
 }
 
