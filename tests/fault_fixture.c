@@ -7,6 +7,8 @@ struct fault fault = {.left = -1};
 
 bool fault_due(const char *what)
 {
+    if (fault.only && strcmp(what, fault.only) != 0)
+        return false;
     if (fault.lost_in || atomic_load(&fault.left) < 0 || atomic_fetch_sub(&fault.left, 1) != 0)
         return false;
     fault.what = what;

@@ -11,6 +11,7 @@
 extern struct fault {
     atomic_long left;           /* opportunities before the one that fails; below 0: nothing fails */
     const char *what;           /* failed */
+    const char *only;           /* nothing else fails; NULL: anything does */
     PFN_vkGetInstanceProcAddr get_instance_proc_addr; /* the host's */
     PFN_vkGetDeviceProcAddr get_device_proc_addr;
     const char *lost_in;        /* the call that finds the device lost, when `left` is reached */
