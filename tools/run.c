@@ -131,15 +131,13 @@ enum vkmoe_status run_steps(struct vkmoe_trainer *trainer, struct progress *p, s
         if (status == VKMOE_OK && step < p->steps && config->save_every > 0 && step % config->save_every == 0)
             status = vkmoe_trainer_save_later(trainer);
     }
-    const bool finished = step >= p->steps;
-    if (status == VKMOE_OK && finished && config->eval_every > 0 && p->held_out > VALIDATION_TOKENS)
-        status = validate(trainer, VALIDATION_TOKENS, p); /* on what the others were, to be compared */
-    const bool whole = status == VKMOE_OK && finished && p->held_out <= VALIDATION_TOKENS;
-    if (whole)
-        status = validate(trainer, 0, p);
+    /* A validation on as many tokens as the others comes first, by which the checkpoint can be the best. */
+    const bool finished = step >= p->steps, sampled = p->held_out > VALIDATION_TOKENS;
+    if (status == VKMOE_OK && finished && (!sampled || config->eval_every > 0))
+        status = validate(trainer, sampled ? VALIDATION_TOKENS : 0, p);
     if (status == VKMOE_OK)
         status = vkmoe_trainer_save(trainer);
-    if (status == VKMOE_OK && finished && !whole)
+    if (status == VKMOE_OK && finished && sampled)
         status = validate(trainer, 0, p);
     return status;
 }

@@ -106,12 +106,12 @@ static void reset_loss_scale(struct vkmoe_trainer *t)
 
 enum vkmoe_status vkm_trainer_note_checkpoint(struct vkmoe_trainer *t)
 {
-    char *newest;
-    enum vkmoe_status status = vkm_run_newest(&t->ctx->log, t->run_dir, &newest);
-    if (status)
-        return status;
+    char *path = vkm_run_checkpoint(t->run_dir, t->saved_step);
+    if (!path)
+        return vkm_fail_memory(&t->ctx->log);
     free(t->checkpoint);
-    t->checkpoint = newest;
+    t->checkpoint = path;
+    t->rewinds = 0;
     return VKMOE_OK;
 }
 
@@ -134,10 +134,8 @@ enum vkmoe_status vkm_trainer_rewind(struct vkmoe_trainer *t)
     struct vkm_run_state state;
     const uint64_t passed_over = t->state.passed_over + (t->state.step - t->saved_step) * t->train.accum;
     enum vkmoe_status status;
-    for (int slot = 0; slot < VKM_SLOTS; slot++)
-        if ((status = vkm_wait(t->ctx, t->update_ticket[slot])))
-            return status;
-    if ((status = vkm_checkpoint_verify(log, t->checkpoint, VKM_VERIFY_ALL)) ||
+    if ((status = vkm_wait(t->ctx, t->ctx->submitted)) ||
+        (status = vkm_checkpoint_verify(log, t->checkpoint, VKM_VERIFY_ALL)) ||
         (status = vkm_checkpoint_config(log, t->checkpoint, &model, &train, &state)))
         return status;
     memcpy(state.device, t->state.device, sizeof state.device); /* what a resume has changed stays */

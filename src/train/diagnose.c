@@ -85,9 +85,7 @@ enum vkmoe_status vkm_diagnose(struct vkmoe_trainer *t, char text[VKM_DIAGNOSIS]
     snprintf(text, VKM_DIAGNOSIS, "the loss is not, or an overflow in 16 bits");
     if (!s.piece)
         return vkm_fail_memory(&t->ctx->log);
-    for (int slot = 0; slot < VKM_SLOTS && !s.status; slot++)
-        s.status = vkm_wait(t->ctx, t->update_ticket[slot]);
-    if (!s.status)
+    if (!(s.status = vkm_wait(t->ctx, t->ctx->submitted)))
         search_weights(&s);
     if (!s.status && !s.found)
         search_forward(&s);

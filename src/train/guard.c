@@ -39,8 +39,6 @@ static enum vkmoe_status go_back(struct vkmoe_trainer *t)
                 "to go back to; training goes on", step, (double)mean, (double)loss);
         return VKMOE_OK;
     }
-    if (t->rewinds_step != t->saved_step)
-        t->rewinds = 0;
     if (t->rewinds == MAX_REWINDS)
         return vkm_fail(&t->ctx->log, VKMOE_ERROR_DIVERGED, "step %" PRIu64 ": the loss jumped from %.3g to %.3g, the %dth time "
                         "after %s; try a lower --lr, or a greater --spike", step, (double)mean, (double)loss, MAX_REWINDS + 1,
@@ -48,7 +46,6 @@ static enum vkmoe_status go_back(struct vkmoe_trainer *t)
     if ((status = vkm_trainer_rewind(t)))
         return status;
     t->rewinds++;
-    t->rewinds_step = t->saved_step;
     vkm_log(&t->ctx->log, VKMOE_LOG_WARNING, "step %" PRIu64 ": the loss jumped from %.3g to %.3g; back to %s, and on past "
             "the text in between", step, (double)mean, (double)loss, t->checkpoint);
     return VKMOE_OK;

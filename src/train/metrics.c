@@ -98,11 +98,11 @@ static enum vkmoe_status copy_lines(struct vkm_metrics *m, int fd, uint64_t last
 /* Rewrites the file without the lines of later steps, and without a last line that was cut short. */
 static enum vkmoe_status keep_until(struct vkm_metrics *m, uint64_t last_step)
 {
-    m->val_step = m->val_tokens = 0;
     struct vkm_writer writer = {0};
     uint64_t bytes;
     bool dropped = false;
     int fd;
+    m->val_step = m->val_tokens = 0;
     enum vkmoe_status status = vkm_file_open(m->log, m->path, &fd, &bytes);
     if (status)
         return status;
@@ -275,8 +275,9 @@ static void add_layers(struct vkm_metrics *m, json_t *object, const struct vkmoe
     }
     put(m, object, "dead", dead);
     if (validation)
-        put(m, object, "used", json_incref(used));
-    json_decref(used);
+        put(m, object, "used", used);
+    else
+        json_decref(used);
     put(m, object, "gates", gates);
 }
 

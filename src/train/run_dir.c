@@ -33,7 +33,7 @@ static bool parse_name(const char *name, uint64_t *step, const char **rest)
     return errno == 0;
 }
 
-static char *checkpoint_path(const char *dir, uint64_t step)
+char *vkm_run_checkpoint(const char *dir, uint64_t step)
 {
     char name[NAME];
     checkpoint_name(name, step);
@@ -96,7 +96,7 @@ enum vkmoe_status vkm_run_newest(const struct vkmoe_log *log, const char *dir, c
     size_t count;
     *path = NULL;
     enum vkmoe_status status = list_steps(log, dir, &steps, &count);
-    if (!status && count && !(*path = checkpoint_path(dir, steps[0])))
+    if (!status && count && !(*path = vkm_run_checkpoint(dir, steps[0])))
         status = vkm_fail_memory(log);
     free(steps);
     return status;
@@ -217,7 +217,7 @@ static enum vkmoe_status set_link(const struct vkmoe_log *log, const char *dir, 
 /* By way of another name, so that a checkpoint is whole or not there. */
 static enum vkmoe_status remove_checkpoint(const struct vkmoe_log *log, const char *dir, uint64_t step)
 {
-    char *path = checkpoint_path(dir, step), *temporary = path ? with_suffix(path, ".tmp") : NULL;
+    char *path = vkm_run_checkpoint(dir, step), *temporary = path ? with_suffix(path, ".tmp") : NULL;
     enum vkmoe_status status = temporary ? vkm_file_rename(log, path, temporary) : vkm_fail_memory(log);
     if (!status)
         status = vkm_dir_remove(log, temporary);
@@ -242,7 +242,7 @@ enum vkmoe_status vkm_run_save(const struct vkmoe_log *log, const char *dir, con
                                const struct vkmoe_train_config *train, const struct vkm_run_state *state,
                                const struct vkm_params *params, vkm_fetch_fn fetch, void *user)
 {
-    char *path = checkpoint_path(dir, state->step), *temporary = path ? with_suffix(path, ".tmp") : NULL;
+    char *path = vkm_run_checkpoint(dir, state->step), *temporary = path ? with_suffix(path, ".tmp") : NULL;
     enum vkmoe_status status = temporary ? vkm_dir_remove(log, temporary) : vkm_fail_memory(log);
     if (status)
         goto end;

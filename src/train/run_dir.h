@@ -16,6 +16,9 @@ enum vkmoe_status vkm_run_lock(const struct vkmoe_log *log, const char *dir, int
 /* Accepts -1. */
 void vkm_run_unlock(int fd);
 
+/* Path of the checkpoint of a step, whether it is there or not, the caller's to free; NULL: no memory. */
+char *vkm_run_checkpoint(const char *dir, uint64_t step);
+
 /* Path of the newest checkpoint, the caller's to free; NULL: there is none. ERROR_IO, ERROR_MEMORY. */
 enum vkmoe_status vkm_run_newest(const struct vkmoe_log *log, const char *dir, char **path);
 

@@ -17,8 +17,7 @@ struct vkmoe_trainer {
     char *checkpoint;                   /* the newest there; NULL: none */
     struct vkm_saver *saver;            /* of the one being written; NULL: none */
     uint64_t saved_step;                /* of the newest one written, or being written, or begun with; UINT64_MAX: none */
-    uint32_t rewinds;                   /* to the checkpoint of rewinds_step */
-    uint64_t rewinds_step;
+    uint32_t rewinds;                   /* to checkpoint */
     struct vkm_metrics *metrics;
 
     struct vkm_net *net;
@@ -65,7 +64,7 @@ enum vkmoe_status vkm_trainer_commit(struct vkmoe_trainer *trainer);
 
 /* The checkpoint being written, if one is, has been: waits, and tells how that went. */
 enum vkmoe_status vkm_trainer_saved(struct vkmoe_trainer *trainer);
-/* Looks up trainer->checkpoint. */
+/* A checkpoint of trainer->saved_step is complete: it is trainer->checkpoint. ERROR_MEMORY. */
 enum vkmoe_status vkm_trainer_note_checkpoint(struct vkmoe_trainer *trainer);
 
 /* Back to trainer->checkpoint, which is there and whole (nothing is being written), with all steps collected or lost; the
