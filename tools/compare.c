@@ -121,7 +121,8 @@ static int check_models(const struct contest *c)
     bool printed = c->quiet;
     for (size_t i = 0; i < c->count; i++) {
         const struct contender *m = &c->methods[i];
-        const int status = training_check(c->ctx, &m->model, &m->train, m->dense ? c->quiet : printed);
+        struct vkmoe_estimate estimate;
+        const int status = training_check(c->ctx, &m->model, &m->train, m->dense ? c->quiet : printed, &estimate);
         if (status != EXIT_OK)
             return status;
         printed = printed || !m->dense;

@@ -95,11 +95,8 @@ static int change_resumed(const struct command *command, int argc, char **argv, 
     const struct vkmoe_log log = library_log(o->common.verbose);
     if (vkmoe_checkpoint_config(log, o->resume, &training->model, &training->train) != VKMOE_OK)
         return EXIT_FAILED;
-    training->lbl_gates = training->train.balance.lbl_full;
-    training_free(training);
-    if (options_parse(command, argc, argv, o, NULL) != OPTIONS_OK)
+    if (training_override(command, argc, argv, o, training) != OPTIONS_OK)
         return EXIT_USAGE;
-    training->train.balance.lbl_full = training->lbl_gates == 1;
     if (o->balance && vkmoe_balance_parse(log, o->balance, &training->train.balance) != VKMOE_OK)
         return EXIT_USAGE;
     return EXIT_OK;
@@ -120,17 +117,13 @@ static uint64_t free_space(const char *dir)
 }
 
 /* Weights and two moments of f32, for those kept, the best, and the one being written. */
-static void warn_of_space(struct vkmoe_context *ctx, const struct training_options *training, const char *dir)
+static void warn_of_space(uint64_t parameters, uint32_t keep, const char *dir)
 {
-    struct vkmoe_estimate estimate;
     char needed[16], there[16];
-    if (vkmoe_estimate(ctx, &training->model, &training->train, &estimate) != VKMOE_OK)
-        return;
-    const uint64_t each = 3 * sizeof(float) * estimate.params_total, bytes = each * ((uint64_t)training->train.keep + 2);
-    const uint64_t room = free_space(dir);
+    const uint64_t bytes = 3 * sizeof(float) * parameters * ((uint64_t)keep + 2), room = free_space(dir);
     if (room < bytes)
         message("warning: checkpoints take up to %s (--keep %" PRIu32 ", the best, one being written) and the disk of %s has %s "
-                "left", format_bytes(needed, bytes), training->train.keep, dir, format_bytes(there, room));
+                "left", format_bytes(needed, bytes), keep, dir, format_bytes(there, room));
 }
 
 static void print_resume(const struct train_options *o, const char *dir)
@@ -198,6 +191,7 @@ static int run(const struct command *command, int argc, char **argv)
     struct vkmoe_context *ctx = NULL;
     struct vkmoe_data *data = NULL;
     struct vkmoe_trainer *trainer = NULL;
+    struct vkmoe_estimate estimate;
     int status = EXIT_FAILED;
     const enum options_result parsed = read_options(command, argc, argv, &o);
     if (parsed != OPTIONS_OK) {
@@ -212,11 +206,11 @@ static int run(const struct command *command, int argc, char **argv)
         goto end;
     if (!training->quiet)
         print_device(vkmoe_context_device(ctx));
-    status = training_check(ctx, &training->model, &training->train, training->quiet);
+    status = training_check(ctx, &training->model, &training->train, training->quiet, &estimate);
     if (status != EXIT_OK)
         goto end;
     if (!o.resume)
-        warn_of_space(ctx, training, o.out);
+        warn_of_space(estimate.params_total, training->train.keep, o.out);
     status = EXIT_FAILED;
     data = training_open_data(training, library_log(o.common.verbose));
     if (!data)

@@ -45,6 +45,16 @@ static const char *next_preset(const void *user, size_t i)
     return vkmoe_preset_names()[i];
 }
 
+enum options_result training_override(const struct command *command, int argc, char **argv, void *values,
+                                      struct training_options *training)
+{
+    training->lbl_gates = training->train.balance.lbl_full;
+    training_free(training);
+    const enum options_result result = options_parse(command, argc, argv, values, NULL);
+    training->train.balance.lbl_full = training->lbl_gates == 1;
+    return result;
+}
+
 enum options_result training_read(const struct command *command, int argc, char **argv, void *values,
                                   struct training_options *training, uint64_t given)
 {
@@ -59,9 +69,7 @@ enum options_result training_read(const struct command *command, int argc, char 
         return OPTIONS_BAD;
     }
     const uint32_t preset_warmup = training->train.warmup;
-    training_free(training);
-    const enum options_result result = options_parse(command, argc, argv, values, NULL);
-    training->train.balance.lbl_full = training->lbl_gates == 1;
+    const enum options_result result = training_override(command, argc, argv, values, training);
     if (!options_given(command, given, "warmup") && preset_warmup > training->train.steps / 2)
         training->train.warmup = training->train.steps / 2;
     return result;
@@ -189,19 +197,19 @@ struct vkmoe_data *training_open_data(const struct training_options *training, s
 }
 
 int training_check(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
-                   const struct vkmoe_train_config *train, bool quiet)
+                   const struct vkmoe_train_config *train, bool quiet, struct vkmoe_estimate *estimate)
 {
-    struct vkmoe_estimate estimate, other;
-    const enum vkmoe_status status = vkmoe_estimate(ctx, model, train, &estimate);
+    struct vkmoe_estimate other;
+    const enum vkmoe_status status = vkmoe_estimate(ctx, model, train, estimate);
     if (status != VKMOE_OK)
         return status == VKMOE_ERROR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
     if (!quiet)
-        print_model(model, train, &estimate);
-    if (estimate.total_bytes <= estimate.available_bytes)
+        print_model(model, train, estimate);
+    if (estimate->total_bytes <= estimate->available_bytes)
         return EXIT_OK;
     char needed[16], available[16];
-    format_bytes(needed, estimate.total_bytes);
-    format_bytes(available, estimate.available_bytes);
+    format_bytes(needed, estimate->total_bytes);
+    format_bytes(available, estimate->available_bytes);
     struct vkmoe_train_config smaller = *train;
     while (smaller.batch > 1) {
         smaller.batch /= 2;
@@ -214,7 +222,7 @@ int training_check(struct vkmoe_context *ctx, const struct vkmoe_model_config *m
         }
     }
     message("the model needs %s and the device has %s; make %s smaller", needed, available,
-            estimate.param_bytes > estimate.available_bytes ? "--d-model, --d-expert, --experts or --layers"
-                                                            : "--batch, --seq, --d-model or --experts");
+            estimate->param_bytes > estimate->available_bytes ? "--d-model, --d-expert, --experts or --layers"
+                                                              : "--batch, --seq, --d-model or --experts");
     return EXIT_FAILED;
 }

@@ -99,6 +99,9 @@ struct training_options {
  * more over it. training is the member of values, given what options_parse gave. */
 enum options_result training_read(const struct command *command, int argc, char **argv, void *values,
                                   struct training_options *training, uint64_t given);
+/* Lays the flags over what training->model and ->train hold; training is part of values. */
+enum options_result training_override(const struct command *command, int argc, char **argv, void *values,
+                                      struct training_options *training);
 void training_free(struct training_options *training);
 
 /* What the flags start from, a table; balance: with the preset's --balance. */
@@ -111,8 +114,8 @@ json_t *training_settings(const struct training_options *training);
 struct vkmoe_data *training_open_data(const struct training_options *training, struct vkmoe_log log);
 
 /* Checks a configuration, prints model and memory unless quiet, and refuses what does not fit. EXIT_OK, or EXIT_USAGE or
- * EXIT_FAILED after a message. */
+ * EXIT_FAILED after a message. *estimate is what was found. */
 int training_check(struct vkmoe_context *ctx, const struct vkmoe_model_config *model,
-                   const struct vkmoe_train_config *train, bool quiet);
+                   const struct vkmoe_train_config *train, bool quiet, struct vkmoe_estimate *estimate);
 
 #endif

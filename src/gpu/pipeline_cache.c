@@ -67,15 +67,6 @@ uint8_t *vkm_pipeline_data_read(const char *path, const uint8_t driver[VK_UUID_S
     return data;
 }
 
-static char *join(const char *dir, const char *name)
-{
-    size_t bytes = strlen(dir) + strlen(name) + 2;
-    char *path = malloc(bytes);
-    if (path)
-        snprintf(path, bytes, "%s/%s", dir, name);
-    return path;
-}
-
 enum vkmoe_status vkm_pipeline_file_load(struct vkmoe_context *ctx, const char *cache_dir,
                                          struct vkm_pipeline_file *file, VkPipelineCache *cache)
 {
@@ -87,8 +78,8 @@ enum vkmoe_status vkm_pipeline_file_load(struct vkmoe_context *ctx, const char *
         char name[64];
         ctx->vk.GetPhysicalDeviceProperties(ctx->physical, &props);
         snprintf(name, sizeof name, "%s-%08x.bin", ctx->info.uuid, props.driverVersion);
-        file->dir = join(cache_dir, "");
-        file->path = join(cache_dir, name);
+        file->dir = vkm_path_join(cache_dir, "");
+        file->path = vkm_path_join(cache_dir, name);
         if (!file->dir || !file->path)
             return vkm_fail_memory(&ctx->log);
         data = vkm_pipeline_data_read(file->path, props.pipelineCacheUUID, &bytes, &file->loaded);
