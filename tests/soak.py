@@ -7,13 +7,14 @@ the same bits. Speed is shown, for whoever knows what else the machine did.
 Prints a table and, last, "1 passed, 0 failed" or the like. Ten thousand steps (the default) take minutes on two CPU cores."""
 import json
 import os
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+from runs import checksums, newest, tell, write_text
 
 SMALL = ("--preset demo --layers 2 --d-model 48 --experts 4 --d-expert 48 --seq 32 --batch 2 --pes-tokens 64 --log-every 10 "
          "--save-every 100 --eval-every 250 --tensorboard --quiet").split()
@@ -32,11 +33,6 @@ def resident(pid):
     return None
 
 
-def newest(run):
-    names = os.listdir(run) if os.path.isdir(run) else []
-    return max((int(n[5:]) for n in names if n.startswith("step-") and n[5:].isdigit()), default=0)
-
-
 def train(command, run, steps):
     """Memory after each save: (step, MiB)."""
     process = subprocess.Popen([command, "train", "--data", "text.txt", "--out", run, "--steps", str(steps)] + SMALL,
@@ -45,7 +41,7 @@ def train(command, run, steps):
     while process.poll() is None:
         now = resident(process.pid)
         if now is not None:
-            memory.append((newest(run), now))
+            memory.append((newest(run) or 0, now))
         time.sleep(0.2)
     if process.returncode != 0:
         raise SystemExit("training ended with status %d" % process.returncode)
@@ -64,19 +60,11 @@ def tenths(points, steps):
     return [statistics.median(part) if part else float("nan") for part in parts]
 
 
-def checksums(run, steps):
-    with open(os.path.join(run, "step-%08d" % steps, "checksums.xxh128")) as file:
-        return file.read()
-
-
 def main():
     command, steps = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10000
     os.chdir(tempfile.mkdtemp(prefix="vkmoe-soak-"))
     here = os.getcwd()
-    with open("text.txt", "w") as file:
-        rng = random.Random(1)
-        words = "the a cat dog bird sees hears sings and in green trees".split()
-        file.write(" ".join(rng.choice(words) for _ in range(20000)) + "\n")
+    write_text("text.txt", 20000)
     for run in "first", "second":
         memory = tenths(train(command, run, steps), steps)
         speed = tenths(speeds(run), steps)
@@ -90,10 +78,4 @@ def main():
     shutil.rmtree(here)
 
 
-try:
-    main()
-    print("1 passed, 0 failed")
-except SystemExit as failure:
-    print("soak: %s" % failure)
-    print("0 passed, 1 failed")
-    sys.exit(1)
+tell("soak", main)

@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from runs import checksums, newest, tell, write_text
+
 STEPS = 120
 SMALL = ("--preset demo --layers 2 --d-model 48 --experts 4 --d-expert 48 --seq 32 --batch 2 --warmup 10 --pes-tokens 0 "
          "--log-every 3 --save-every 2 --keep 2 --eval-every 8 --quiet --steps %d" % STEPS).split()
@@ -24,19 +26,12 @@ class Survivor:
     def __init__(self, command):
         self.command = command
         self.text = "text.txt"
-        with open(self.text, "w") as file:
-            rng = random.Random(1)
-            file.write(" ".join(rng.choice("the a cat dog bird sees hears sings and in green trees".split())
-                                for _ in range(6000)) + "\n")
+        write_text(self.text, 6000)
 
     def start(self, run):
-        where = ["--resume", run] if self.newest(run) else ["--out", run] + SMALL
+        where = ["--resume", run] if newest(run) is not None else ["--out", run] + SMALL
         return subprocess.Popen([self.command, "train", "--data", self.text] + where, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.PIPE, text=True)
-
-    def newest(self, run):
-        names = os.listdir(run) if os.path.isdir(run) else []
-        return max((n for n in names if n.startswith("step-") and not n.endswith(".tmp")), default=None)
 
     def train(self, run):
         """To the end."""
@@ -44,10 +39,6 @@ class Survivor:
         error = process.communicate()[1]
         if process.returncode != 0:
             raise SystemExit("not resumed: status %d: %s" % (process.returncode, error))
-
-    def checksums(self, run):
-        with open(os.path.join(run, "step-%08d" % STEPS, "checksums.xxh128")) as file:
-            return file.read()
 
     def metrics(self, run):
         """Without the speed, and without "changed", which compares with the resume."""
@@ -68,7 +59,7 @@ def main():
     began = time.monotonic()
     survivor.train("whole")
     whole = time.monotonic() - began
-    expected = survivor.checksums("whole"), survivor.metrics("whole")
+    expected = checksums("whole", STEPS), survivor.metrics("whole")
     done = while_saving = before_first = finished = run = 0
     while done < kills:
         name = "run%d" % run
@@ -86,7 +77,7 @@ def main():
             done += 1
         process.stderr.close()
         while_saving += not over and any(n.endswith(".tmp") for n in (os.listdir(name) if os.path.isdir(name) else []))
-        if survivor.newest(name) is None:
+        if newest(name) is None:
             before_first += 1
             shutil.rmtree(name, ignore_errors=True)
             continue
@@ -96,7 +87,7 @@ def main():
         if over or done == kills:
             if not over:
                 survivor.train(name)
-            if (survivor.checksums(name), survivor.metrics(name)) != expected:
+            if (checksums(name, STEPS), survivor.metrics(name)) != expected:
                 raise SystemExit("kill %d: the end differs from that of a run that was not killed: %s" %
                                  (done, os.path.join(here, name)))
             finished += 1
@@ -106,10 +97,4 @@ def main():
     shutil.rmtree(here)
 
 
-try:
-    main()
-    print("1 passed, 0 failed")
-except SystemExit as failure:
-    print("survive: %s" % failure)
-    print("0 passed, 1 failed")
-    sys.exit(1)
+tell("survive", main)
