@@ -1,5 +1,5 @@
 /* What the matrix products share: which rows and columns of which group a workgroup computes, and what it does with
- * the result. The main loops are in gemm_direct.comp, gemm_tiled.comp and gemm_cm.comp.
+ * the result. The main loops are in gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
  * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over. */
@@ -19,6 +19,7 @@ layout(constant_id = SPEC_GEMM_NARROW) const uint NARROW = 0;
 #else
 const uint NARROW = 0;
 float load16(F32 array, uint i) { return 0.0; }
+vec2 load16x2(F32 array, uint i) { return vec2(0.0); }
 vec4 load16x4(F32 array, uint i) { return vec4(0.0); }
 void store16(F32 array, uint i, float x) {}
 #endif
@@ -64,19 +65,9 @@ float load_c(uint i) { return C16 ? load16(p.c, i) : p.c.v[i]; }
 #ifdef WIDE /* two f32 in one load of 64 bits: a CPU device loads word by word, which is what takes its time */
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U64 { uint64_t v[]; };
-layout(buffer_reference, scalar, buffer_reference_align = 16) buffer U64x2 { u64vec2 v[]; };
-vec2 f32x2(F32 array, uint i) { return uintBitsToFloat(unpack32(U64(uvec2(array)).v[i / 2])); }
-vec4 f32x4(F32 array, uint i)
-{
-    u64vec2 x = U64x2(uvec2(array)).v[i / 4];
-    return vec4(uintBitsToFloat(unpack32(x.x)), uintBitsToFloat(unpack32(x.y)));
-}
-#else
-vec4 f32x4(F32 array, uint i) { return VEC4S(array).v[i / 4]; }
 #endif
 /* Four at i, a multiple of 4. */
-vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : f32x4(p.a, i); }
-vec4 load_b4(uint i) { return B16 ? load16x4(p.b, i) : f32x4(p.b, i); }
+vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : VEC4S(p.a).v[i / 4]; }
 void store_c(uint i, float x)
 {
     if (C16)

@@ -35,5 +35,6 @@ uvec2 narrow4(vec4 x)
 }
 
 float load16(F32 array, uint i) { return widen(uint(U16(uvec2(array)).v[i])); }
+vec2 load16x2(F32 array, uint i) { return widen4(uvec2(U32(uvec2(array)).v[i / 2], 0)).xy; } /* i even */
 vec4 load16x4(F32 array, uint i) { return widen4(U32x2(uvec2(array)).v[i / 4]); } /* i a multiple of 4 */
 void store16(F32 array, uint i, float x) { U16(uvec2(array)).v[i] = uint16_t(narrow(x)); }

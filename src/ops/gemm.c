@@ -5,15 +5,15 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routin
     return vkm_div_up(routing->F, vkm_routed_tiles(ctx, routing).bn);
 }
 
-/* Four neighbours in memory can be loaded at once: rows are whole fours of them and begin on such an address. gemm_direct
- * needs that along the sum alone; gemm_direct_wide also loads pairs along rows and columns. */
-static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles)
+/* Neighbours in memory can be loaded at once: rows are whole fours of them (pairs, where gemm_panel takes pairs) and begin on such an
+ * address. */
+static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles, bool cpu)
 {
     uint64_t a_align = narrow & NARROW_A ? 8 : 16, b_align = narrow & NARROW_B ? 8 : 16;
     if (g->a.addr % a_align || g->b.addr % b_align)
         return false;
-    if (tiles->kernel == VKM_KERNEL_GEMM_DIRECT_WIDE)
-        return g->form == GEMM_TN ? g->m % 2 == 0 && g->n % 2 == 0 : g->k % 4 == 0 && (g->form == GEMM_NT || g->n % 2 == 0);
+    if (cpu && !tiles->cm.m)
+        return (g->form == GEMM_TN || g->k % 4 == 0) && (g->form == GEMM_NT || g->n % 2 == 0);
     if (!tiles->cm.m)
         return g->form != GEMM_TN && g->k % 4 == 0;
     return (g->form == GEMM_TN ? g->m : g->k) % 4 == 0 && (g->form == GEMM_NT ? g->k : g->n) % 4 == 0;
@@ -51,8 +51,6 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     struct vkm_gemm_tiles tiles =
         routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
-    if (tiles.kernel == VKM_KERNEL_GEMM_DIRECT_WIDE && !vec4_rows(g, narrow, &tiles))
-        tiles.kernel = VKM_KERNEL_GEMM_DIRECT;
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
         .m = g->m, .n = g->n, .k = g->k, .alpha = g->alpha == 0 ? 1 : g->alpha,
@@ -60,7 +58,7 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     struct vkm_dispatch dispatch = {
         .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
         .spec = {[0] = tiles.wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
-                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g, narrow, &tiles),
+                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g, narrow, &tiles, ctx->caps.cpu),
                  [SPEC_GEMM_BM] = tiles.bm,
                  [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk,
                  [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,

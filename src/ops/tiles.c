@@ -21,14 +21,14 @@ struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
 /* ---- matrix products -------------------------------------------------------------------------------------------- */
 
 /* Tiles that may be best, by kernel. The first is the default for many rows in a group, the first of at most FEW_BM rows that
- * for few. wg and, for gemm_direct, bn follow from the rest. */
+ * for few. wg and, for gemm_panel, bn follow from the rest. */
 enum { FEW_ROWS = 48, FEW_BM = 64 };
 struct shape {
     uint32_t bm, bn, bk, tm, tn;
 };
-/* A lane has tm rows of tn columns a subgroup apart. */
-static const struct shape direct_shapes[] = {
-    {8, 0, 4, 8, 4}, {8, 0, 4, 8, 2}, {4, 0, 4, 4, 4}, {12, 0, 4, 12, 2}, {16, 0, 4, 16, 4}};
+/* A lane has all bm rows of tn columns, bk deep at a time. */
+static const struct shape panel_shapes[] = {
+    {64, 0, 64, 64, 8}, {32, 0, 64, 32, 8}, {16, 0, 64, 16, 8}, {64, 0, 32, 64, 8}, {64, 0, 64, 64, 4}, {64, 0, 128, 64, 4}};
 /* An invocation has tm by tn. */
 static const struct shape tiled_shapes[] = {
     {64, 64, 16, 4, 4}, {128, 64, 16, 8, 4}, {128, 128, 16, 8, 8}, {64, 128, 16, 4, 8}, {32, 64, 16, 2, 4},
@@ -51,6 +51,12 @@ static uint32_t tiled_shared_bytes(const struct vkm_gemm_tiles *t)
     return 4 * (t->bk * (t->bm + 1 + 2 * (t->bn + 1)) + t->bm * (1 + t->bn / t->tn));
 }
 
+/* And gemm_panel.comp. */
+static uint32_t panel_shared_bytes(const struct vkm_gemm_tiles *t)
+{
+    return 4 * (t->bm * t->bn + 256);
+}
+
 /* The tiles of one shape; false: the device has not what it takes. */
 static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct shape *s, bool matrices,
                 struct vkm_gemm_tiles *t)
@@ -68,10 +74,10 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
                (!caps->cpu || s->bm == 32); /* a software device takes long enough */
     }
     if (caps->cpu) {
-        t->kernel = !f32 ? VKM_KERNEL_GEMM_DIRECT_16 : caps->int64 ? VKM_KERNEL_GEMM_DIRECT_WIDE : VKM_KERNEL_GEMM_DIRECT;
+        t->kernel = !f32 ? VKM_KERNEL_GEMM_PANEL_16 : caps->int64 ? VKM_KERNEL_GEMM_PANEL_WIDE : VKM_KERNEL_GEMM_PANEL;
         t->wg = caps->subgroup;
         t->bn = s->tn * t->wg;
-        return true;
+        return panel_shared_bytes(t) <= caps->shared_bytes;
     }
     t->kernel = f32 ? VKM_KERNEL_GEMM_TILED : VKM_KERNEL_GEMM_TILED_16;
     t->wg = s->bm / s->tm * (s->bn / s->tn);
@@ -81,8 +87,8 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
 uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES])
 {
     const bool matrices = ctx->caps.cm[type].use;
-    const struct shape *shapes = matrices ? cm_shapes : ctx->caps.cpu ? direct_shapes : tiled_shapes;
-    const size_t count = matrices ? sizeof cm_shapes : ctx->caps.cpu ? sizeof direct_shapes : sizeof tiled_shapes;
+    const struct shape *shapes = matrices ? cm_shapes : ctx->caps.cpu ? panel_shapes : tiled_shapes;
+    const size_t count = matrices ? sizeof cm_shapes : ctx->caps.cpu ? sizeof panel_shapes : sizeof tiled_shapes;
     uint32_t fitting = 0;
     for (size_t i = 0; i < count / sizeof *shapes; i++)
         fitting += fit(ctx, type, &shapes[i], matrices, &out[fitting]);
