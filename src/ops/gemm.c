@@ -5,6 +5,9 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routin
     return vkm_div_up(routing->F, vkm_routed_tiles(ctx, routing).bn);
 }
 
+/* gemm_panel's code has a load for each number of the panel: where each is loaded by itself, compiling took a minute. */
+enum { PANEL_BK_UNALIGNED = 8 };
+
 /* Neighbours in memory can be loaded at once: rows are whole fours of them (pairs, where gemm_panel takes pairs) and begin on such an
  * address. */
 static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles, bool cpu)
@@ -51,6 +54,9 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     struct vkm_gemm_tiles tiles =
         routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
+    const bool vec4 = vec4_rows(g, narrow, &tiles, ctx->caps.cpu);
+    if (ctx->caps.cpu && !tiles.cm.m && !vec4)
+        tiles.bk = PANEL_BK_UNALIGNED;
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
         .m = g->m, .n = g->n, .k = g->k, .alpha = g->alpha == 0 ? 1 : g->alpha,
@@ -58,8 +64,7 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     struct vkm_dispatch dispatch = {
         .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
         .spec = {[0] = tiles.wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
-                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4_rows(g, narrow, &tiles, ctx->caps.cpu),
-                 [SPEC_GEMM_BM] = tiles.bm,
+                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4, [SPEC_GEMM_BM] = tiles.bm,
                  [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk,
                  [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,

@@ -77,7 +77,8 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
         t->kernel = !f32 ? VKM_KERNEL_GEMM_PANEL_16 : caps->int64 ? VKM_KERNEL_GEMM_PANEL_WIDE : VKM_KERNEL_GEMM_PANEL;
         t->wg = caps->subgroup;
         t->bn = s->tn * t->wg;
-        return panel_shared_bytes(t) <= caps->shared_bytes;
+        return panel_shared_bytes(t) <= caps->shared_bytes &&
+               (f32 || s->bk <= 32); /* 16-bit loads take a compiler long */
     }
     t->kernel = f32 ? VKM_KERNEL_GEMM_TILED : VKM_KERNEL_GEMM_TILED_16;
     t->wg = s->bm / s->tm * (s->bn / s->tn);
