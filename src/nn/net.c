@@ -225,6 +225,7 @@ static void bind_attention(struct vkm_net *net, struct vkm_attention *a)
     a->S = net->config.seq;
     a->H = net->config.heads;
     a->width = net->config.d_model / net->config.heads;
+    a->type = net->type;
     a->cos = net->cos;
     a->sin = net->sin;
     a->dout = net->scratch.dh;
