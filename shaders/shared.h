@@ -38,6 +38,12 @@ typedef uint32_t uint;
 #define SPEC_TYPE 1            /* TYPE_: of the 16-bit array that a kernel named _16 has */
 #define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
 #define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
+#define SPEC_ATTENTION_TYPE 3  /* TYPE_F16 or TYPE_BF16; attention_cm alone, as the following */
+#define SPEC_ATTENTION_ROWS 4  /* queries (for dK and dV: keys) of a workgroup */
+#define SPEC_ATTENTION_COLS 5  /* keys (queries) of a block */
+#define SPEC_ATTENTION_CM_M 6  /* shape of a cooperative matrix product */
+#define SPEC_ATTENTION_CM_N 7
+#define SPEC_ATTENTION_CM_K 8
 
 #define GEMM_NT 0 /* C[m,n] = sum_k A[m,k] B[n,k] */
 #define GEMM_NN 1 /* C[m,n] = sum_k A[m,k] B[k,n] */

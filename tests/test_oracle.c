@@ -22,7 +22,7 @@ static const double eps = 1e-5f, alpha = 0.7f;
 static const uint32_t tokens[T] = {3, 0, 3, 6, 3, 1};
 /* Expert 2 is never chosen. */
 static const uint32_t idx[T * K] = {0, 1, 3, 1, 1, 0, 0, 3, 3, 0, 1, 3};
-static const struct ref_heads heads = {2, S, H, D / H};
+static const struct ref_heads heads = {.B = 2, .S = S, .H = H, .hd = D / H};
 static const struct ref_moe moe = {T, D, E, K, F, .norm_topk = true}, moe_plain = {T, D, E, K, F, .sigmoid = true};
 
 static uint32_t counts[E], offset[E + 1], row_of[R], token_of[R], slot_of[R];

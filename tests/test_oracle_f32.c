@@ -133,7 +133,7 @@ Test(oracle_f32, attention)
     double worst = 0, wide = 0;
     for (size_t c = 0; c < 2 * CASE_COUNT(case_attentions); c++) {
         const struct case_attention *s = &case_attentions[c / 2];
-        const struct ref_heads heads = {s->B, s->S, s->H, s->hd};
+        const struct ref_heads heads = {.B = s->B, .S = s->S, .H = s->H, .hd = s->hd};
         const size_t S = s->S, H = s->H, hd = s->hd, T = s->B * S, D = H * hd;
         float *qkv = filled(T * 3 * D, c, c % 2 ? 3 : 1), *dout = filled(T * D, 2, 1), *o = filled(T * D, 0, 0);
         float *lse = filled(T * H, 0, 0), *dqkv = filled(T * 3 * D, 0, 0);

@@ -7,6 +7,9 @@ layout(constant_id = SPEC_ATTENTION_WIDTH) const uint WIDTH = 8;
 layout(constant_id = SPEC_ATTENTION_LANES) const uint LANES = 1;
 const uint N = WIDTH / LANES; /* vec4s an invocation holds */
 PUSH(attention);
+#ifndef EACH
+#define EACH (gl_WorkGroupSize.x / LANES) /* queries or keys of a workgroup */
+#endif
 
 uint b, h;     /* sequence and head */
 uint own;      /* this invocation's query or key in the sequence */
@@ -16,7 +19,7 @@ uint part;     /* which of the LANES */
 /* false: nothing to do for the whole workgroup */
 bool locate()
 {
-    uint each = gl_WorkGroupSize.x / LANES;
+    uint each = EACH;
     uint tiles = (p.S + each - 1) / each;
     uint group = group_index(), bh = group / tiles;
     b = bh / p.H;

@@ -8,7 +8,8 @@
 /* A product of cooperative matrices: 16-bit operands, f32 sums, by a subgroup. m == 0: the device has none. */
 struct vkm_cm {
     uint32_t m, n, k;
-    bool use;                       /* kernels use it: it was found right and faster than without (ops/probe.h) */
+    bool use;                       /* matrix products use it: it was found right and faster than without (ops/probe.h) */
+    bool use_attention;             /* likewise attention */
     bool probed;
 };
 

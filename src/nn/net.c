@@ -135,7 +135,7 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         status = vkm_fail_memory(&ctx->log);
         goto fail;
     }
-    if (!of && type != TYPE_F32 && (status = vkm_gemm_probe(ctx, type))) /* tiles, and so sizes, follow from it */
+    if (!of && type != TYPE_F32 && (status = vkm_cm_probe(ctx, type))) /* tiles, and so sizes, follow from it */
         goto fail;
     if ((status = vkm_arena_create(ctx, "activations", VKM_MEMORY_DEVICE, &net->activation_arena)))
         goto fail;
@@ -225,6 +225,7 @@ static void bind_attention(struct vkm_net *net, struct vkm_attention *a)
     a->S = net->config.seq;
     a->H = net->config.heads;
     a->width = net->config.d_model / net->config.heads;
+    a->type = net->type;
     a->cos = net->cos;
     a->sin = net->sin;
     a->dout = net->scratch.dh;

@@ -14,17 +14,16 @@ void vkm_op_rope(struct vkm_rec *rec, const struct vkm_attention *a, struct vkm_
 
 /* A dispatch of one of the attention kernels; the caller adds what it reads and writes. */
 static struct vkm_dispatch attention(const struct vkmoe_context *ctx, const struct vkm_attention *a, const char *label,
-                                     enum vkm_kernel kernel, const struct vkm_attention_args *args)
+                                     enum vkm_attention_pass pass, const struct vkm_attention_args *args)
 {
-    struct vkm_tiles tiles = vkm_tiles(ctx);
-    uint32_t lanes = 1;
-    while (lanes < tiles.attention_lanes && a->width / 4 % (2 * lanes) == 0)
-        lanes *= 2;
-    uint64_t groups = (uint64_t)vkm_div_up(a->S, tiles.attention_wg / lanes) * a->B * a->H;
+    const struct vkm_attention_tiles t = vkm_attention_tiles(ctx, a, pass, ctx->caps.cm[a->type].use_attention);
+    uint64_t groups = (uint64_t)vkm_div_up(a->S, t.rows) * a->B * a->H;
     return (struct vkm_dispatch){
-        .label = label, .kernel = kernel, .args = args, .args_bytes = sizeof *args,
-        .spec = {[0] = tiles.attention_wg, [SPEC_ATTENTION_WIDTH] = a->width / 4, [SPEC_ATTENTION_LANES] = lanes},
-        .spec_count = SPEC_ATTENTION_LANES + 1, .groups = vkm_groups(ctx, groups),
+        .label = label, .kernel = t.kernel, .args = args, .args_bytes = sizeof *args,
+        .spec = {[0] = t.wg, [SPEC_ATTENTION_WIDTH] = a->width / 4, [SPEC_ATTENTION_LANES] = t.lanes,
+                 [SPEC_ATTENTION_TYPE] = a->type, [SPEC_ATTENTION_ROWS] = t.rows, [SPEC_ATTENTION_COLS] = t.cols,
+                 [SPEC_ATTENTION_CM_M] = t.cm.m, [SPEC_ATTENTION_CM_N] = t.cm.n, [SPEC_ATTENTION_CM_K] = t.cm.k},
+        .spec_count = t.cm.m ? SPEC_ATTENTION_CM_K + 1 : SPEC_ATTENTION_LANES + 1, .groups = vkm_groups(ctx, groups),
         .flops = 2ull * a->B * a->H * a->S * a->S * a->width};
 }
 
@@ -38,7 +37,7 @@ static struct vkm_attention_args attention_args(const struct vkm_attention *a)
 void vkm_op_attention(struct vkm_rec *rec, const struct vkm_attention *a)
 {
     struct vkm_attention_args args = attention_args(a);
-    struct vkm_dispatch forward = attention(vkm_rec_context(rec), a, "attention", VKM_KERNEL_ATTENTION, &args);
+    struct vkm_dispatch forward = attention(vkm_rec_context(rec), a, "attention", VKM_ATTENTION_FORWARD, &args);
     forward.read[0] = a->qkv;
     forward.write[0] = a->o;
     forward.write[1] = a->lse;
@@ -49,7 +48,7 @@ void vkm_op_attention_bwd(struct vkm_rec *rec, const struct vkm_attention *a)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     struct vkm_attention_args args = attention_args(a);
-    struct vkm_dispatch q = attention(ctx, a, "attention.bwd.q", VKM_KERNEL_ATTENTION_BWD_Q, &args);
+    struct vkm_dispatch q = attention(ctx, a, "attention.bwd.q", VKM_ATTENTION_BWD_Q, &args);
     q.read[0] = a->qkv;
     q.read[1] = a->o;
     q.read[2] = a->lse;
@@ -58,7 +57,7 @@ void vkm_op_attention_bwd(struct vkm_rec *rec, const struct vkm_attention *a)
     q.write[1] = a->dqkv;
     vkm_rec_dispatch(rec, &q);
 
-    struct vkm_dispatch kv = attention(ctx, a, "attention.bwd.kv", VKM_KERNEL_ATTENTION_BWD_KV, &args);
+    struct vkm_dispatch kv = attention(ctx, a, "attention.bwd.kv", VKM_ATTENTION_BWD_KV, &args);
     kv.read[0] = a->qkv;
     kv.read[1] = a->delta;
     kv.read[2] = a->lse;

@@ -118,6 +118,8 @@ void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, stru
 
 struct vkm_attention {
     uint32_t B, S, H, width;      /* width of a head, a multiple of 4: D = H * width */
+    uint32_t type;                /* TYPE_F16, TYPE_BF16: q, k, v, dout, weights and their gradients may be rounded to it as
+                                     operands of products; all arrays and sums are f32 */
     struct vkm_buf cos, sin;      /* [S, width / 2] of the rotation angles */
     struct vkm_buf qkv;           /* [T,3D] */
     struct vkm_buf o, lse;        /* [T,D], [T,H] */

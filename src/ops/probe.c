@@ -69,7 +69,8 @@ static enum vkmoe_status run(struct probe *p, bool matrices)
     return status;
 }
 
-static void decide(struct probe *p)
+/* Are they right? */
+static bool decide(struct probe *p)
 {
     struct vkm_cm *cm = &p->ctx->caps.cm[p->type];
     const char *name = p->type == TYPE_F16 ? "f16" : "bf16";
@@ -82,14 +83,16 @@ static void decide(struct probe *p)
     else
         vkm_log(&p->ctx->log, VKMOE_LOG_DEBUG, "%s cooperative matrices of %u x %u x %u: %.2f times as fast as without, %s",
                 name, cm->m, cm->n, cm->k, ratio, cm->use ? "used" : "not used");
+    return right;
 }
 
-enum vkmoe_status vkm_gemm_probe(struct vkmoe_context *ctx, uint32_t type)
+enum vkmoe_status vkm_cm_probe(struct vkmoe_context *ctx, uint32_t type)
 {
     struct vkm_cm *cm = &ctx->caps.cm[type];
     struct probe p = {.ctx = ctx, .type = type, .n = ctx->caps.cpu ? 128 : 1024};
     const size_t count = (size_t)p.n * p.n;
     enum vkmoe_status status;
+    bool right = false;
     if (cm->probed || !vkm_gemm_has_cm(ctx, type))
         return VKMOE_OK;
     if ((status = vkm_arena_create(ctx, "probe", VKM_MEMORY_DEVICE, &p.arena)))
@@ -103,11 +106,13 @@ enum vkmoe_status vkm_gemm_probe(struct vkmoe_context *ctx, uint32_t type)
             status = vkm_fail_memory(&ctx->log);
     if (!status && !(status = vkm_arena_commit(p.arena)) && !(status = fill(&p)) && !(status = run(&p, false)) &&
         !(status = run(&p, true)))
-        decide(&p);
+        right = decide(&p);
     cm->use = cm->use && !status;
-    cm->probed = !status;
     free(p.result[0]);
     free(p.result[1]);
     vkm_arena_destroy(p.arena);
+    if (!status && right && (cm->use || !ctx->caps.cpu)) /* what a CPU device is slower with, it only takes long to compile */
+        status = vkm_attention_probe(ctx, type);
+    cm->probed = !status;
     return status;
 }

@@ -129,3 +129,73 @@ struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t t
             return candidates[i];
     return candidates[0];
 }
+
+/* ---- attention -------------------------------------------------------------------------------------------------- */
+
+/* What a pass on cooperative matrices has in shared memory: its own rows' tiles, products of them with others, operands made of
+ * these; and how many results of the head's width in matrices. */
+static const struct {
+    uint32_t own, scores, weights, results;
+    enum vkm_kernel plain, f16, bf16;
+} passes[] = {
+    [VKM_ATTENTION_FORWARD] = {1, 1, 1, 1, VKM_KERNEL_ATTENTION, VKM_KERNEL_ATTENTION_CM_F16, VKM_KERNEL_ATTENTION_CM_BF16},
+    [VKM_ATTENTION_BWD_Q] = {2, 2, 1, 1, VKM_KERNEL_ATTENTION_BWD_Q, VKM_KERNEL_ATTENTION_BWD_Q_CM_F16,
+                             VKM_KERNEL_ATTENTION_BWD_Q_CM_BF16},
+    [VKM_ATTENTION_BWD_KV] = {2, 2, 2, 2, VKM_KERNEL_ATTENTION_BWD_KV, VKM_KERNEL_ATTENTION_BWD_KV_CM_F16,
+                              VKM_KERNEL_ATTENTION_BWD_KV_CM_BF16},
+};
+/* Subgroups, each with a matrix's rows, and keys at a time, best first. */
+static const struct {
+    uint32_t subgroups, cols;
+} attention_shapes[] = {{4, 32}, {2, 32}, {2, 16}, {1, 16}};
+enum { ATTENTION_HELD = 128 }; /* results that an invocation can hold: wider heads have too many for its registers */
+
+static bool power_of_two(uint32_t n)
+{
+    return n && (n & (n - 1)) == 0;
+}
+
+/* As attention_cm.glsl has it. */
+static uint32_t attention_padded(uint32_t width, const struct vkm_cm *cm)
+{
+    const uint32_t unit = cm->n > cm->k ? cm->n : cm->k;
+    return vkm_div_up(width, unit) * unit;
+}
+
+/* Bytes of shared memory of a pass: attention_cm.glsl and its kernels. */
+static uint32_t attention_shared_bytes(const struct vkm_attention_tiles *t, uint32_t width, enum vkm_attention_pass pass)
+{
+    const uint32_t stride = attention_padded(width, &t->cm) / 4 + 2, vecs = t->cols / 4;
+    return 8 * (passes[pass].own * t->rows + 2 * t->cols) * stride + 16 * passes[pass].scores * t->rows * (vecs + 1) +
+           8 * passes[pass].weights * t->rows * (vecs + 2) + (pass == VKM_ATTENTION_BWD_KV ? 8 * t->cols : 0);
+}
+
+static bool attention_fits(const struct vkm_caps *caps, const struct vkm_attention *a, enum vkm_attention_pass pass,
+                           const struct vkm_attention_tiles *t)
+{
+    const struct vkm_cm *cm = &t->cm;
+    return vkm_shaders[t->kernel].words && power_of_two(cm->m) && power_of_two(cm->n) && power_of_two(cm->k) &&
+           power_of_two(caps->subgroup) && t->cols % cm->n == 0 && t->cols % cm->k == 0 && t->wg <= caps->max_invocations &&
+           passes[pass].results * attention_padded(a->width, cm) * cm->m <= ATTENTION_HELD * caps->subgroup &&
+           attention_shared_bytes(t, a->width, pass) <= caps->shared_bytes;
+}
+
+struct vkm_attention_tiles vkm_attention_tiles(const struct vkmoe_context *ctx, const struct vkm_attention *a,
+                                               enum vkm_attention_pass pass, bool matrices)
+{
+    const struct vkm_caps *caps = &ctx->caps;
+    const struct vkm_tiles tiles = vkm_tiles(ctx);
+    for (size_t i = 0; matrices && a->type != TYPE_F32 && i < sizeof attention_shapes / sizeof *attention_shapes; i++) {
+        struct vkm_attention_tiles t = {
+            .kernel = a->type == TYPE_F16 ? passes[pass].f16 : passes[pass].bf16, .lanes = 1, .cm = caps->cm[a->type],
+            .wg = attention_shapes[i].subgroups * caps->subgroup, .cols = attention_shapes[i].cols};
+        t.rows = attention_shapes[i].subgroups * t.cm.m;
+        if ((!caps->cpu || attention_shapes[i].subgroups == 1) && attention_fits(caps, a, pass, &t))
+            return t;
+    }
+    struct vkm_attention_tiles t = {.kernel = passes[pass].plain, .wg = tiles.attention_wg, .lanes = 1};
+    while (t.lanes < tiles.attention_lanes && a->width / 4 % (2 * t.lanes) == 0)
+        t.lanes *= 2;
+    t.rows = t.wg / t.lanes;
+    return t;
+}

@@ -40,6 +40,20 @@ uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, str
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 
+/* How an attention kernel is cut up. */
+enum vkm_attention_pass { VKM_ATTENTION_FORWARD, VKM_ATTENTION_BWD_Q, VKM_ATTENTION_BWD_KV };
+struct vkm_attention_tiles {
+    enum vkm_kernel kernel;     /* VKM_KERNEL_ATTENTION... */
+    uint32_t wg;                /* invocations of a workgroup */
+    uint32_t lanes;             /* of them share a query (BWD_KV: a key); 1 with cooperative matrices */
+    uint32_t rows;              /* queries (keys) of a workgroup */
+    uint32_t cols;              /* keys (queries) at a time; cooperative matrices alone */
+    struct vkm_cm cm;           /* m == 0: without cooperative matrices */
+};
+/* With cooperative matrices where `matrices` is true and the device has what they take, else without. */
+struct vkm_attention_tiles vkm_attention_tiles(const struct vkmoe_context *ctx, const struct vkm_attention *a,
+                                               enum vkm_attention_pass pass, bool matrices);
+
 static inline uint32_t vkm_div_up(uint64_t a, uint64_t b)
 {
     return (uint32_t)((a + b - 1) / b);

@@ -84,6 +84,11 @@ static const struct case_attention case_attentions[] = {
     {1, 7, 2, 128}, {1, 65, 1, 128}, {1, 17, 1, 256}, {1, 130, 1, 16}, {4, 16, 4, 8},
 };
 static const struct case_attention case_attentions_large[] = {{1, 515, 2, 64}};
+/* Each width is three more kernels to compile. */
+static const struct case_attention case_narrow_attentions[] = {
+    {1, 1, 1, 8}, {2, 7, 3, 8}, {2, 33, 1, 8}, {1, 130, 1, 8}, {1, 1, 1, 20}, {2, 47, 2, 20}, {1, 65, 2, 64},
+};
+static const struct case_attention case_narrow_attentions_large[] = {{1, 515, 2, 64}, {1, 33, 1, 128}, {1, 17, 1, 256}};
 
 enum case_scores {
     CASE_SCORES_RANDOM,

@@ -20,9 +20,16 @@ static const char *type_name(const struct ops *o)
 
 /* A value as an operand: it may have been rounded to 16 bits on the way, in whichever direction (Vulkan leaves f16's
  * open), or flushed where it is subnormal. */
+static const struct ref_narrow narrows[] = {[TYPE_F16] = {0x1p-10, 0x1p-14}, [TYPE_BF16] = {0x1p-8, NUM_TINY}};
+
 static double rounding(uint32_t type, double v)
 {
-    return type == TYPE_F16 ? 0x1p-10 * fabs(v) + 0x1p-14 : 0x1p-8 * fabs(v) + NUM_TINY;
+    return narrows[type].relative * fabs(v) + narrows[type].absolute;
+}
+
+struct ref_narrow ops_narrow(const struct ops *o)
+{
+    return narrows[o->type];
 }
 
 static float from16(uint32_t type, uint16_t bits)

@@ -47,7 +47,7 @@ static bool has_bf16_matrices(const struct vkmoe_context *ctx)
 
 static void choose_matrices(struct ops *o)
 {
-    o->ctx->caps.cm[o->type].use = true;
+    o->ctx->caps.cm[o->type].use = o->ctx->caps.cm[o->type].use_attention = true;
 }
 
 static bool is_cpu_f16_matrices(const struct vkmoe_context *ctx)
@@ -93,7 +93,7 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, const struct ops_variant
     o->caps = ctx->caps;
     o->type = variant->type;
     for (int type = TYPE_F16; type <= TYPE_BF16; type++)
-        ctx->caps.cm[type].use = false;
+        ctx->caps.cm[type].use = ctx->caps.cm[type].use_attention = false;
     if (variant->choose)
         variant->choose(o);
     o->before = must(malloc(4ull * CAPACITY));

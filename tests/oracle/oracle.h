@@ -79,8 +79,15 @@ void ref_grouped_tn(size_t G, const uint32_t *offset, size_t M, size_t N, const 
 
 /* ---- attention: ref_attention.c -------------------------------------------------------------------------------- */
 
+/* Operands of products that are rounded to 16 bits, each by at most relative |x| + absolute, in either direction; and sums of
+ * products that may cut off instead of rounding: 2u of the sum so far at each term. Nothing is said of these errors' independence:
+ * what they enter has the worst case's bound alone. */
+struct ref_narrow {
+    double relative, absolute;
+};
 struct ref_heads {
     size_t B, S, H, hd; /* D = H * hd; qkv [B*S, 3D]: q, k, v, each with head h at h * hd */
+    const struct ref_narrow *narrow; /* q, k, v, dout, the weights and their gradients are rounded so; NULL: they are not */
 };
 
 /* Angles position * theta^(-2i/hd), in double, rounded to f32: cos, sin [S, hd/2]. */
@@ -90,7 +97,8 @@ void ref_rope_tables(size_t S, size_t hd, double theta, float *cos_out, float *s
 void ref_rope(struct ref_heads heads, const struct num *cosines, const struct num *sines, bool backward,
               struct num *qkv);
 
-/* Causal, scale 1/sqrt(hd): o [T,D], lse [T,H] (natural log; may be NULL). Online softmax over tiles is covered. */
+/* Causal, scale 1/sqrt(hd): o [T,D], lse [T,H] (natural log; may be NULL). Online softmax over tiles is covered, of weights that
+ * are rounded when they are relative to any maximum so far. */
 void ref_attention(struct ref_heads heads, const struct num *qkv, struct num *o, struct num *lse);
 /* dqkv [T,3D] from dout [T,D]. Recomputes the forward. */
 void ref_attention_backward(struct ref_heads heads, const struct num *qkv, const struct num *dout, struct num *dqkv);

@@ -50,12 +50,30 @@ static struct num scaled_end(struct num_sum *sum, double scale)
     return num_widen(s, NUM_U * (fabs(s.v) + s.e));
 }
 
-static struct num_sum dot(size_t n, const struct num *a, const struct num *b)
+/* x as an operand of a product. */
+static struct num operand(struct ref_heads heads, struct num x)
+{
+    if (!heads.narrow || num_is_zero(x))
+        return x;
+    return (struct num){x.v, x.e + heads.narrow->relative * (fabs(x.v) + x.e) + heads.narrow->absolute, INFINITY};
+}
+
+/* A sum of such operands' products, which may have been cut off at each. */
+static struct num_sum products(struct ref_heads heads, struct num_sum sum)
+{
+    if (heads.narrow) {
+        sum.e += 2 * NUM_U * (double)sum.n * sum.total;
+        sum.var = INFINITY;
+    }
+    return sum;
+}
+
+static struct num_sum dot(struct ref_heads heads, const struct num *a, const struct num *b)
 {
     struct num_sum sum = {0};
-    for (size_t i = 0; i < n; i++)
-        num_sum_mul(&sum, a[i], b[i]);
-    return sum;
+    for (size_t i = 0; i < heads.hd; i++)
+        num_sum_mul(&sum, operand(heads, a[i]), operand(heads, b[i]));
+    return products(heads, sum);
 }
 
 static double scale_of(struct ref_heads heads)
@@ -69,7 +87,7 @@ static struct num weights(struct ref_heads heads, const struct num *qkv, size_t 
 {
     const struct token query = token_at(heads, qkv, b, i, h);
     for (size_t j = 0; j <= i; j++) {
-        struct num_sum sum = dot(heads.hd, query.q, token_at(heads, qkv, b, j, h).k);
+        struct num_sum sum = dot(heads, query.q, token_at(heads, qkv, b, j, h).k);
         scores[j] = scaled_end(&sum, scale_of(heads));
     }
     return ref_softmax(i + 1, scores, p);
@@ -81,7 +99,8 @@ static void attend(struct ref_heads heads, const struct num *qkv, size_t b, size
     for (size_t d = 0; d < heads.hd; d++) {
         struct num_sum sum = {0};
         for (size_t j = 0; j <= i; j++)
-            num_sum_mul(&sum, p[j], token_at(heads, qkv, b, j, h).v[d]);
+            num_sum_mul(&sum, operand(heads, p[j]), operand(heads, token_at(heads, qkv, b, j, h).v[d]));
+        sum = products(heads, sum);
         o[d] = num_sum_end(&sum);
     }
 }
@@ -112,9 +131,11 @@ static void head_backward(struct ref_heads heads, const struct num *qkv, const s
         const struct num *doi = dout + (b * S + i) * D + h * hd;
         weights(heads, qkv, b, i, h, scores, p + i * S);
         attend(heads, qkv, b, i, h, p + i * S, o);
-        const struct num_sum delta = dot(hd, doi, o);
+        struct num_sum delta = {0}; /* of no product of matrices */
+        for (size_t d = 0; d < hd; d++)
+            num_sum_mul(&delta, doi[d], o[d]);
         for (size_t j = 0; j <= i; j++) {
-            const struct num_sum dp = dot(hd, doi, token_at(heads, qkv, b, j, h).v);
+            const struct num_sum dp = dot(heads, doi, token_at(heads, qkv, b, j, h).v);
             ds[i * S + j] = num_mul(p[i * S + j], num_sub(num_sum_end(&dp), num_sum_end(&delta)));
         }
     }
@@ -122,11 +143,14 @@ static void head_backward(struct ref_heads heads, const struct num *qkv, const s
         for (size_t d = 0; d < hd; d++) {
             struct num_sum dq = {0}, dk = {0}, dv = {0};
             for (size_t j = 0; j <= i; j++)
-                num_sum_mul(&dq, ds[i * S + j], token_at(heads, qkv, b, j, h).k[d]);
+                num_sum_mul(&dq, operand(heads, ds[i * S + j]), operand(heads, token_at(heads, qkv, b, j, h).k[d]));
             for (size_t j = i; j < S; j++) {
-                num_sum_mul(&dk, ds[j * S + i], token_at(heads, qkv, b, j, h).q[d]);
-                num_sum_mul(&dv, p[j * S + i], dout[(b * S + j) * D + h * hd + d]);
+                num_sum_mul(&dk, operand(heads, ds[j * S + i]), operand(heads, token_at(heads, qkv, b, j, h).q[d]));
+                num_sum_mul(&dv, operand(heads, p[j * S + i]), operand(heads, dout[(b * S + j) * D + h * hd + d]));
             }
+            dq = products(heads, dq);
+            dk = products(heads, dk);
+            dv = products(heads, dv);
             struct num *out = dqkv + (b * S + i) * 3 * D + h * hd + d;
             out[0] = scaled_end(&dq, scale_of(heads));
             out[D] = scaled_end(&dk, scale_of(heads));

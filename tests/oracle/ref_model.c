@@ -285,7 +285,7 @@ void ref_model_run(const struct ref_model *m, const struct num *params, const ui
     const size_t T = m->B * m->S, D = m->D, E = m->E, K = m->K, V = m->V, L = m->L, O = V ? V : D;
     struct run run = {
         .m = m, .params = params, .grad = out->grad, .T = T,
-        .heads = {m->B, m->S, m->H, m->H ? D / m->H : 0},
+        .heads = {.B = m->B, .S = m->S, .H = m->H, .hd = m->H ? D / m->H : 0},
     };
     struct num **dp = calloc(L + 1, sizeof *dp);
     run.blocks = calloc(L + 1, sizeof *run.blocks);
