@@ -1,5 +1,6 @@
 #include "gpu/recorder.h"
 
+#include "base/clock.h"
 #include "gpu/hazard.h"
 #include "gpu/submit.h"
 
@@ -466,4 +467,20 @@ enum vkmoe_status vkm_rec_run_once(struct vkm_rec *rec)
         status = vkm_wait(rec->ctx, ticket);
     vkm_rec_destroy(rec);
     return status;
+}
+
+enum vkmoe_status vkm_rec_time(struct vkm_rec *rec, int rounds, double *seconds)
+{
+    *seconds = 0;
+    for (int round = 0; round < rounds; round++) {
+        uint64_t ticket;
+        const double start = vkm_seconds();
+        enum vkmoe_status status = vkm_rec_submit(rec, &ticket);
+        if (status || (status = vkm_wait(rec->ctx, ticket)))
+            return status;
+        const double took = vkm_seconds() - start;
+        if (round == 0 || took < *seconds)
+            *seconds = took;
+    }
+    return VKMOE_OK;
 }

@@ -76,6 +76,10 @@ enum vkmoe_status vkm_rec_submit(struct vkm_rec *rec, uint64_t *ticket);
 /* For work that is done once: ends the recording, submits it, waits for it and destroys it. */
 enum vkmoe_status vkm_rec_run_once(struct vkm_rec *rec);
 
+/* Submits the ended recording `rounds` times and waits for each: *seconds of the shortest, by the host's clock. What a device does
+ * for the first time takes longer: a round before the others warms it up. */
+enum vkmoe_status vkm_rec_time(struct vkm_rec *rec, int rounds, double *seconds);
+
 /* Dispatches and barriers recorded: for tests and `--profile`. */
 uint32_t vkm_rec_dispatches(const struct vkm_rec *rec);
 uint32_t vkm_rec_barriers(const struct vkm_rec *rec);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/rng.h"
 #include "nn/net.h"
 
@@ -70,18 +69,8 @@ static enum vkmoe_status run(const struct vkm_net *net, double *seconds, uint8_t
         return status;
     vkm_moe_forward(rec, net, 0, net->x_out, (struct vkm_buf){0});
     vkm_moe_backward(rec, net, 0, &(struct vkm_loss){0});
-    status = vkm_rec_end(rec);
-    for (int round = 0; round <= ROUNDS && !status; round++) {
-        uint64_t ticket;
-        const double start = vkm_seconds();
-        if ((status = vkm_rec_submit(rec, &ticket)) || (status = vkm_wait(net->ctx, ticket)))
-            break;
-        const double took = vkm_seconds() - start;
-        if (round == 0)
-            status = results(net, out, bytes);
-        else if (round == 1 || took < *seconds)
-            *seconds = took;
-    }
+    if (!(status = vkm_rec_end(rec)) && !(status = vkm_rec_time(rec, 1, seconds)) && !(status = results(net, out, bytes)))
+        status = vkm_rec_time(rec, ROUNDS, seconds);
     vkm_rec_destroy(rec);
     return status;
 }

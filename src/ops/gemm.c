@@ -10,12 +10,12 @@ enum { PANEL_BK_UNALIGNED = 8 };
 
 /* Neighbours in memory can be loaded at once: rows are whole fours of them (pairs, where gemm_panel takes pairs) and begin on such an
  * address. */
-static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles, bool cpu)
+static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles, bool panel)
 {
     uint64_t a_align = narrow & NARROW_A ? 8 : 16, b_align = narrow & NARROW_B ? 8 : 16;
     if (g->a.addr % a_align || g->b.addr % b_align)
         return false;
-    if (cpu && !tiles->cm.m)
+    if (panel)
         return (g->form == GEMM_TN || g->k % 4 == 0) && (g->form == GEMM_NT || g->n % 2 == 0);
     if (!tiles->cm.m)
         return g->form != GEMM_TN && g->k % 4 == 0;
@@ -54,8 +54,8 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     struct vkm_gemm_tiles tiles =
         routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
-    const bool vec4 = vec4_rows(g, narrow, &tiles, ctx->caps.cpu);
-    if (ctx->caps.cpu && !tiles.cm.m && !vec4)
+    const bool panel = ctx->caps.cpu && !tiles.cm.m, vec4 = vec4_rows(g, narrow, &tiles, panel);
+    if (panel && !vec4)
         tiles.bk = PANEL_BK_UNALIGNED;
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "ops/tiles.h"
 
 enum { FORMS = 3, ROUNDS = 3 };
@@ -53,16 +52,8 @@ static enum vkmoe_status run(struct probe *p, bool matrices)
         vkm_op_gemm(rec, &(struct vkm_gemm){
             .label = "probe", .form = form, .type = p->type, .narrow = NARROW_A | NARROW_B, .a = p->a, .b = p->b,
             .c = p->c[form], .m = p->n, .n = p->n, .k = p->n});
-    status = vkm_rec_end(rec);
-    for (int round = 0; round <= ROUNDS && !status; round++) {
-        uint64_t ticket;
-        const double start = vkm_seconds();
-        if ((status = vkm_rec_submit(rec, &ticket)) || (status = vkm_wait(p->ctx, ticket)))
-            break;
-        const double seconds = vkm_seconds() - start;
-        if (round == 1 || (round > 1 && seconds < p->seconds[matrices])) /* the first warms up */
-            p->seconds[matrices] = seconds;
-    }
+    if (!(status = vkm_rec_end(rec)) && !(status = vkm_rec_time(rec, 1, &p->seconds[matrices])))
+        status = vkm_rec_time(rec, ROUNDS, &p->seconds[matrices]);
     vkm_rec_destroy(rec);
     for (uint32_t form = 0; form < FORMS && !status; form++)
         status = vkm_buf_download(p->ctx, p->c[form], p->result[matrices] + form * bytes / sizeof(float), bytes);

@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "ops/tiles.h"
 
 enum { ROUNDS = 3 };
@@ -46,16 +45,8 @@ static enum vkmoe_status run(struct probe *p, bool matrices)
         return status;
     vkm_op_attention(rec, &p->a);
     vkm_op_attention_bwd(rec, &p->a);
-    status = vkm_rec_end(rec);
-    for (int round = 0; round <= ROUNDS && !status; round++) {
-        uint64_t ticket;
-        const double start = vkm_seconds();
-        if ((status = vkm_rec_submit(rec, &ticket)) || (status = vkm_wait(p->ctx, ticket)))
-            break;
-        const double seconds = vkm_seconds() - start;
-        if (round == 1 || (round > 1 && seconds < p->seconds[matrices])) /* the first warms up */
-            p->seconds[matrices] = seconds;
-    }
+    if (!(status = vkm_rec_end(rec)) && !(status = vkm_rec_time(rec, 1, &p->seconds[matrices])))
+        status = vkm_rec_time(rec, ROUNDS, &p->seconds[matrices]);
     vkm_rec_destroy(rec);
     return status;
 }
