@@ -67,13 +67,15 @@ vec4 four_of_a(uint row, uint row_at, uint k, uint d)
 }
 
 /* acc += A[row, k ..] b. LLVM orders each basic block so that it needs few registers: one column's chain of BK multiply-adds after the
- * other, each of which waits for the one before. A branch that is never taken (m > 0) ends the block after every four. */
+ * other, each of which waits for the one before. A branch that is never taken (m > 0) ends the block after every 16; with less in it,
+ * it would be no branch but a masked store, done every time. */
 void multiply(uint row, uint k)
 {
     uint row_at = FORM == GEMM_TN ? 0 : gathered_a(row) * p.k;
     [[unroll]] for (uint d = 0; d < BK; d += 4) {
-        if (p.m == 0)
-            store_c(0, 0.0);
+        if (d % 16 == 0 && p.m == 0)
+            [[unroll]] for (uint i = 0; i < 8; i++)
+                store_c(row * 8 + i, 0.0);
         vec4 a = four_of_a(row, row_at, k, d);
         [[unroll]] for (uint j = 0; j < TN; j++)
             acc[j] = fma(a.w, b[d + 3][j], fma(a.z, b[d + 2][j], fma(a.y, b[d + 1][j], fma(a.x, b[d][j], acc[j]))));
