@@ -4,26 +4,40 @@
 #ifdef WITH_16
 #include "common/narrow.glsl"
 #endif
-/* y[t,d] = base[t,d] + sum_k g[t,k] * rows[row_of[t,k],d]: a gather in the order of k, no atomics */
+/* y[t,d] = base[t,d] + sum_k g[t,k] * rows[row_of[t,k],d]: a gather in the order of k, no atomics; a workgroup a row */
+layout(constant_id = SPEC_COMBINE_K) const uint K = 1;
+layout(constant_id = SPEC_COMBINE_WEIGHTED) const bool WEIGHTED = false; /* g is there: see gathered_a in common/gemm.glsl */
+layout(constant_id = SPEC_COMBINE_VEC4) const bool VEC4 = false;         /* rows are whole vec4s */
 PUSH(combine);
+const uint EACH = VEC4 ? 4 : 1; /* numbers of a row that an invocation has at a time; of vec4s the first is, else */
 
+vec4 load(F32 array, uint i) { return VEC4 ? VEC4S(array).v[i / 4] : vec4(array.v[i], 0.0, 0.0, 0.0); }
 #ifdef WITH_16
-float row_value(uint i) { return load16(p.rows, i); }
+vec4 row_values(uint i) { return VEC4 ? load16x4(p.rows, i) : vec4(load16(p.rows, i), 0.0, 0.0, 0.0); }
 #else
-float row_value(uint i) { return p.rows.v[i]; }
+vec4 row_values(uint i) { return load(p.rows, i); }
 #endif
 
 void main()
 {
-    uint i = invocation_index();
-    if (i >= p.T * p.D)
+    uint t = group_index(), slot = min(t, p.T - 1) * K;
+    if (t >= p.T)
         return;
-    uint t = i / p.D, d = i - t * p.D;
-    float sum = 0.0;
-    for (uint k = 0; k < p.K; k++) {
-        float g = PRESENT(p.g) ? p.g.v[t * p.K + k] : 1.0;
-        if (g != 0.0) /* a dropped expert has no row */
-            sum = fma(g, row_value(p.row_of.v[t * p.K + k] * p.D + d), sum);
+    for (uint first = 0; first < p.D; first += EACH * gl_WorkGroupSize.x) {
+        uint own = first + EACH * gl_LocalInvocationID.x, d = min(own, p.D - EACH), i = t * p.D + d;
+        vec4 sum = vec4(0.0);
+        for (uint k = 0; k < K; k++) {
+            float g = WEIGHTED ? p.g.v[slot + k] : 1.0;
+            if (g != 0.0) /* a dropped expert has no row */
+                sum += g * row_values(p.row_of.v[slot + k] * p.D + d);
+        }
+        if (own >= p.D)
+            continue;
+        if (PRESENT(p.base))
+            sum += load(p.base, i);
+        if (VEC4)
+            VEC4S(p.y).v[i / 4] = sum;
+        else
+            p.y.v[i] = sum.x;
     }
-    p.y.v[i] = PRESENT(p.base) ? p.base.v[i] + sum : sum;
 }

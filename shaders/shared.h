@@ -36,6 +36,10 @@ typedef uint32_t uint;
 #define SPEC_GEMM_CM_N 14
 #define SPEC_GEMM_CM_K 15
 #define SPEC_TYPE 1            /* TYPE_: of the 16-bit array that a kernel named _16 has */
+#define SPEC_COMBINE_K 2
+#define SPEC_COMBINE_WEIGHTED 3 /* there are weights */
+#define SPEC_COMBINE_VEC4 4    /* rows are whole vec4s */
+#define SPEC_ROPE_HALF 1       /* width of a head / 2 */
 #define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
 #define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
 #define SPEC_ATTENTION_TYPE 3  /* TYPE_F16 or TYPE_BF16; attention_cm alone, as the following */
@@ -170,7 +174,7 @@ ARGS(colsum) { /* out [chunks,C] (+)= sums over chunks of rows of x * y * s; y a
 
 ARGS(rope) { /* x [T,3D]: rotates q and k in place; cos, sin [S, D/H/2] */
     F32 x, cos_, sin_;
-    uint T, S, H, width; /* width of a head */
+    uint T, S, H;
     float sign_;         /* -1: the backward */
 };
 
@@ -257,7 +261,7 @@ ARGS(combine) { /* y [T,D] = base + sum_k g[t,k] rows[row_of[t,k]]; base and g m
     F32 rows;
     U32 row_of;
     F32 g, base, y;
-    uint T, D, K;
+    uint T, D;
 };
 
 ARGS(xent) { /* logits [T,V] become their gradient; loss, z_loss [T] */

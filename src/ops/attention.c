@@ -5,11 +5,12 @@
 void vkm_op_rope(struct vkm_rec *rec, const struct vkm_attention *a, struct vkm_buf x, bool inverse)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t wg = vkm_tiles(ctx).flat_wg, T = a->B * a->S;
-    struct vkm_rope_args args = {x.addr, a->cos.addr, a->sin.addr, T, a->S, a->H, a->width, inverse ? -1.0f : 1.0f};
+    const uint32_t T = a->B * a->S;
+    struct vkm_rope_args args = {x.addr, a->cos.addr, a->sin.addr, T, a->S, a->H, inverse ? -1.0f : 1.0f};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH(inverse ? "rope.bwd" : "rope", VKM_KERNEL_ROPE, wg, args),
-        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)T * a->H * a->width, wg)), .read = {a->cos, a->sin}, .write = {x}});
+        .label = inverse ? "rope.bwd" : "rope", .kernel = VKM_KERNEL_ROPE, .args = &args, .args_bytes = sizeof args,
+        .spec = {[0] = vkm_tiles(ctx).row_wg, [SPEC_ROPE_HALF] = a->width / 2}, .spec_count = SPEC_ROPE_HALF + 1,
+        .groups = vkm_groups(ctx, T), .read = {a->cos, a->sin}, .write = {x}});
 }
 
 /* A dispatch of one of the attention kernels; the caller adds what it reads and writes. */

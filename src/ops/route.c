@@ -52,17 +52,19 @@ void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, stru
                     struct vkm_buf base, struct vkm_buf y, uint32_t D)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t wg = vkm_tiles(ctx).flat_wg;
-    struct vkm_combine_args args = {rows.addr, routing->row_of.addr, g.addr, base.addr, y.addr, routing->T, D, routing->K};
+    const bool vec4 = D % 4 == 0 && (rows.addr | base.addr | y.addr) % 16 == 0;
+    struct vkm_combine_args args = {rows.addr, routing->row_of.addr, g.addr, base.addr, y.addr, routing->T, D};
     struct vkm_dispatch dispatch = {
-        VKM_DISPATCH("combine", VKM_KERNEL_COMBINE, wg, args),
-        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)routing->T * D, wg)), .read = {rows, routing->row_of}, .write = {y}};
+        .label = "combine", .kernel = routing->type == TYPE_F32 ? VKM_KERNEL_COMBINE : VKM_KERNEL_COMBINE_16, .args = &args,
+        .args_bytes = sizeof args,
+        .spec = {[0] = vkm_tiles(ctx).row_wg, [SPEC_TYPE] = routing->type, [SPEC_COMBINE_K] = routing->K,
+                 [SPEC_COMBINE_WEIGHTED] = g.bytes != 0, [SPEC_COMBINE_VEC4] = vec4},
+        .spec_count = SPEC_COMBINE_VEC4 + 1, .groups = vkm_groups(ctx, routing->T), .read = {rows, routing->row_of},
+        .write = {y}};
     uint32_t reads = 2;
     if (g.bytes)
         dispatch.read[reads++] = g;
     if (base.bytes)
         dispatch.read[reads++] = base;
-    if (routing->type != TYPE_F32)
-        vkm_dispatch_narrow(&dispatch, VKM_KERNEL_COMBINE_16, routing->type);
     vkm_rec_dispatch(rec, &dispatch);
 }
