@@ -2,28 +2,48 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_ballot : require
 #include "common/base.glsl"
-/* dw[v,d] += sum over t with tok[t] = v, in order of t, of dy[t,d].
- * One subgroup a vocabulary row: its lanes look at as many tokens at once, then add the rows that match. */
+/* dw[v,d] += sum over t with tok[t] = v, in order of t, of dy[t,d]. A subgroup has a part of a vocabulary row, N vec4s an invocation. It looks
+ * at as many tokens at once as it has lanes; of those that match it loads AHEAD at once, as a byte of text is often one in six: each waited
+ * for by itself, its row would take longer than all else. */
+layout(constant_id = SPEC_EMBED_N) const uint N = 1;
+layout(constant_id = SPEC_EMBED_AHEAD) const uint AHEAD = 1;
+const uint WORDS = (gl_WorkGroupSize.x + 31) / 32; /* of a ballot */
 PUSH(embed_bwd);
 
 void main()
 {
-    uint v = group_index();
+    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x, vecs = p.D / 4, each = lanes * N;
+    uint parts = (vecs + each - 1) / each, v = group_index() / parts, first = (group_index() - v * parts) * each + lane;
     if (v >= p.V)
         return;
-    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    vec4 sum[N];
+    [[unroll]] for (uint n = 0; n < N; n++)
+        sum[n] = vec4(0.0);
     for (uint t0 = 0; t0 < p.T; t0 += lanes) {
         uint t = t0 + lane;
         uvec4 hits = subgroupBallot(t < p.T && p.tok.v[min(t, p.T - 1)] == v);
-        for (uint word = 0; word < 4; word++) {
+        [[unroll]] for (uint word = 0; word < WORDS; word++) {
             uint bits = hits[word];
             while (bits != 0) {
-                uint hit = uint(findLSB(bits));
-                bits &= bits - 1;
-                uint row = (t0 + word * 32 + hit) * p.D;
-                for (uint d = lane; d < p.D; d += lanes)
-                    p.dw.v[v * p.D + d] += p.dy.v[row + d];
+                uint row[AHEAD];
+                bool there[AHEAD];
+                [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                    there[i] = bits != 0;
+                    row[i] = there[i] ? (t0 + word * 32 + uint(findLSB(bits))) * vecs : row[0];
+                    bits &= bits - 1;
+                }
+                [[unroll]] for (uint n = 0; n < N; n++) {
+                    vec4 x[AHEAD];
+                    uint column = min(first + n * lanes, vecs - 1);
+                    [[unroll]] for (uint i = 0; i < AHEAD; i++)
+                        x[i] = VEC4S(p.dy).v[row[i] + column];
+                    [[unroll]] for (uint i = 0; i < AHEAD; i++)
+                        sum[n] += there[i] ? x[i] : vec4(0.0);
+                }
             }
         }
     }
+    [[unroll]] for (uint n = 0; n < N; n++)
+        if (first + n * lanes < vecs)
+            VEC4S(p.dw).v[v * vecs + first + n * lanes] += sum[n];
 }

@@ -138,9 +138,9 @@ struct case_embed {
     uint32_t T, V, D;
 };
 static const struct case_embed case_embeds[] = {
-    {1, 1, 4}, {7, 3, 5}, {31, 257, 12}, {64, 5, 32}, {100, 1, 8}, {65, 257, 64}, {200, 30, 20},
+    {1, 1, 4}, {7, 3, 8}, {31, 257, 12}, {64, 5, 32}, {100, 1, 8}, {65, 257, 64}, {200, 30, 20}, {40, 2, 1028},
 };
-static const struct case_embed case_embeds_large[] = {{4096, 257, 256}};
+static const struct case_embed case_embeds_large[] = {{4096, 257, 256}, {2048, 6000, 64}};
 
 struct case_router {
     uint32_t E, D;
