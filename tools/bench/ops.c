@@ -13,13 +13,14 @@ void op_reserve32(struct op *o, uint32_t i, uint64_t count)
 
 void op_reserve(struct op *o, uint32_t i, uint64_t count)
 {
-    vkm_arena_reserve(o->arena, o->kind->name, count * (o->type == TYPE_F32 ? sizeof(float) : sizeof(uint16_t)), &o->x[i]);
+    o->narrow[i] = o->type != TYPE_F32;
+    vkm_arena_reserve(o->arena, o->kind->name, count * (o->narrow[i] ? sizeof(uint16_t) : sizeof(float)), &o->x[i]);
 }
 
 /* Random numbers; in 16 bits the two halves of a word are set alike. */
 static enum vkmoe_status fill(const struct op *o, uint32_t i)
 {
-    return o->type == TYPE_F32 ? bench_fill(o->ctx, o->x[i], i + 1, 1) : bench_fill16(o->ctx, o->x[i], o->type, i + 1);
+    return o->narrow[i] ? bench_fill16(o->ctx, o->x[i], o->type, i + 1) : bench_fill(o->ctx, o->x[i], i + 1, 1);
 }
 
 void op_routing_reserve(struct op *o)
@@ -84,7 +85,10 @@ static enum vkmoe_status run(struct bench *b, const struct op_case *kind, const 
         return status;
     kind->plan(&o);
     bench_typed_name(name, kind->name, type);
-    if (*pace * o.work > b->seconds)
+    const char *reason = kind->skip ? kind->skip(b->ctx, type) : NULL;
+    if (reason)
+        status = bench_skip(b, "ops", name, o.shape, "%s", reason);
+    else if (*pace * o.work > b->seconds)
         status = bench_skip_slow(b, "ops", name, o.shape, *pace * o.work);
     else if (!bench_fits(b, vkm_arena_bytes(o.arena)))
         status = bench_skip(b, "ops", name, o.shape, "needs more memory than is free");
@@ -102,7 +106,7 @@ static enum vkmoe_status run_all(struct bench *b, const struct op_case *kinds)
         const struct op_shape *shapes = b->ctx->caps.cpu ? kind->cpu : kind->gpu;
         double pace[3] = {0};
         for (uint32_t i = 0; i < 4 && memcmp(&shapes[i], &none, sizeof none) != 0 && !status; i++)
-            for (uint32_t type = TYPE_F32; type <= (kind->product ? TYPE_BF16 : TYPE_F32) && !status; type++)
+            for (uint32_t type = TYPE_F32; type <= (kind->typed ? TYPE_BF16 : TYPE_F32) && !status; type++)
                 if (b->types[type])
                     status = run(b, kind, &shapes[i], type, &pace[type]);
     }

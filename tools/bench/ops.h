@@ -19,9 +19,10 @@ struct op {
     struct vkmoe_context *ctx;
     const struct op_case *kind;
     struct op_shape s;
-    uint32_t type;             /* of a product's operands; f32 of all else */
+    uint32_t type;             /* of a product's operands and of attention's matrices; f32 of all else */
     struct vkm_arena *arena;
     struct vkm_buf x[OP_BUFFERS]; /* filled with random numbers */
+    bool narrow[OP_BUFFERS];   /* those are in 16 bits */
     struct vkm_buf small;      /* what only has to be small and exact: AdamW's control and stats */
     struct vkm_routing routing;
     struct vkm_attention attention;
@@ -38,12 +39,14 @@ struct op_case {
     void (*record)(struct vkm_rec *rec, void *op, uint32_t i);
     void (*prepare)(struct vkm_rec *rec, void *op); /* as in struct bench_case */
     uint32_t most;
-    bool product;              /* measured in each type */
+    bool product;              /* its speed says what a step will take */
+    bool typed;                /* measured in each type */
+    const char *(*skip)(const struct vkmoe_context *ctx, uint32_t type); /* why not in that one: NULL, it is measured; or NULL */
     uint32_t form;             /* of a product */
     struct op_shape cpu[4], gpu[4]; /* on a CPU device, on others; up to the first that is empty */
 };
 
-/* x[i] gets room for `count` numbers of the operation's type (a result may be f32: op_reserve32). */
+/* x[i] gets room for `count` numbers of the operation's type, or of f32. */
 void op_reserve(struct op *o, uint32_t i, uint64_t count);
 void op_reserve32(struct op *o, uint32_t i, uint64_t count);
 /* T tokens evenly to K of E experts: idx and all that follows from it, before and after the arena's commit. */

@@ -12,12 +12,12 @@ static void plan_attention(struct op *o, double products)
 {
     const struct op_shape *s = &o->s;
     const uint64_t T = (uint64_t)s->B * s->S, D = (uint64_t)s->H * s->width;
-    op_reserve(o, 0, 3 * T * D);
-    op_reserve(o, 1, T * D);
-    op_reserve(o, 2, T * s->H);
-    op_reserve(o, 3, T * D);
-    op_reserve(o, 4, T * s->H);
-    op_reserve(o, 5, 3 * T * D);
+    op_reserve32(o, 0, 3 * T * D);
+    op_reserve32(o, 1, T * D);
+    op_reserve32(o, 2, T * s->H);
+    op_reserve32(o, 3, T * D);
+    op_reserve32(o, 4, T * s->H);
+    op_reserve32(o, 5, 3 * T * D);
     /* Each product of S by S: causal, half of it. */
     o->work = products * (double)T * (double)D * s->S;
     snprintf(o->shape, sizeof o->shape, "B %u, S %u, H %u, width %u", s->B, s->S, s->H, s->width);
@@ -44,13 +44,19 @@ static enum vkmoe_status setup_attention(struct op *o)
 {
     const struct op_shape *s = &o->s;
     struct vkm_rec *rec;
-    o->attention = (struct vkm_attention){.B = s->B, .S = s->S, .H = s->H, .width = s->width, .qkv = o->x[0], .o = o->x[1],
+    o->attention = (struct vkm_attention){.type = o->type, .B = s->B, .S = s->S, .H = s->H, .width = s->width, .qkv = o->x[0], .o = o->x[1],
                                           .lse = o->x[2], .dout = o->x[3], .delta = o->x[4], .dqkv = o->x[5]};
     enum vkmoe_status status = vkm_rec_create(o->ctx, "bench setup", &rec);
     if (status)
         return status;
     record_attention(rec, o, 0); /* the backward's output and lse */
     return vkm_rec_run_once(rec);
+}
+
+/* Its arrays are f32 in any case: without matrices it is the same kernel. */
+static const char *skip_attention(const struct vkmoe_context *ctx, uint32_t type)
+{
+    return type == TYPE_F32 || ctx->caps.cm[type].use_attention ? NULL : "as in f32: not on cooperative matrices here";
 }
 
 static void record_attention_bwd(struct vkm_rec *rec, void *op, uint32_t i)
@@ -227,8 +233,10 @@ static void record_adamw(struct vkm_rec *rec, void *op, uint32_t i)
 
 const struct op_case op_others[] = {
     {"attention", false, plan_attention_fwd, setup_attention, record_attention,
+     .typed = true, .skip = skip_attention,
      .cpu = {{.B = 4, .S = 128, .H = 4, .width = 32}}, .gpu = {{.B = 8, .S = 1024, .H = 12, .width = 64}}},
     {"attention backward", false, plan_attention_bwd, setup_attention, record_attention_bwd,
+     .typed = true, .skip = skip_attention,
      .cpu = {{.B = 4, .S = 128, .H = 4, .width = 32}}, .gpu = {{.B = 8, .S = 1024, .H = 12, .width = 64}}},
     {"rmsnorm", true, plan_rmsnorm, NULL, record_rmsnorm,
      .cpu = {{.T = 16384, .D = 512}}, .gpu = {{.T = 65536, .D = 1024}}},
