@@ -199,6 +199,7 @@ ARGS(gemm) {
     F32 dgate;         /* DSWIGLU: [R, column tiles] partial sums of <dA', a> */
     uint m, n, k;
     uint gather_rows;  /* rows of the array that gather points into */
+    uint part;         /* TN, not grouped: terms of a sum that a workgroup adds up; C is [parts,m,n] */
     float alpha;
 };
 

@@ -2,7 +2,8 @@
  * the result. The main loops are in gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
- * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over. */
+ * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over; not grouped, a part of the
+ * sum, with a C of its own. */
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;
@@ -30,7 +31,7 @@ PUSH(gemm);
 
 uint row0, row_end; /* rows of C */
 uint b0;            /* first element of the group's B (NT, NN) */
-uint c0;            /* first element of the group's C (TN) */
+uint c0;            /* first element of the group's or the part's C (TN) */
 uint k0, k_end;     /* range of the sum */
 
 void locate()
@@ -39,7 +40,11 @@ void locate()
     row_end = min(row0 + BM, p.m);
     b0 = c0 = k0 = 0;
     k_end = p.k;
-    if (GROUPED && FORM == GEMM_TN) {
+    if (!GROUPED && FORM == GEMM_TN) {
+        c0 = gl_WorkGroupID.z * p.m * p.n;
+        k0 = gl_WorkGroupID.z * p.part;
+        k_end = min(k0 + p.part, p.k);
+    } else if (GROUPED && FORM == GEMM_TN) {
         uint group = gl_WorkGroupID.z;
         c0 = group * p.m * p.n;
         k0 = p.offset.v[group];

@@ -34,13 +34,14 @@ void vkm_attention_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
         .b = vkm_net_matrix(net, out), .c = s->dh, .m = T, .n = D, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "attention.out.bwd.w", .form = GEMM_TN, .type = net->type, .a = s->dx, .b = l->attention.o,
-        .c = out->grad, .m = D, .n = D, .k = T, .accumulate = true});
+        .c = out->grad, .m = D, .n = D, .k = T, .accumulate = true, .partial = s->partial});
     vkm_op_attention_bwd(rec, &l->attention);
     vkm_op_rope(rec, &l->attention, s->dqkv, true);
     vkm_net_norm(rec, net, l->x, norm);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "qkv.bwd.w", .form = GEMM_TN, .type = net->type, .narrow = NARROW_B, .a = s->dqkv,
-        .b = vkm_net_input(net), .c = qkv->grad, .m = 3 * D, .n = D, .k = T, .accumulate = true});
+        .b = vkm_net_input(net), .c = qkv->grad, .m = 3 * D, .n = D, .k = T, .accumulate = true,
+        .partial = s->partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "qkv.bwd.x", .form = GEMM_NN, .type = net->type, .narrow = NARROW_B, .a = s->dqkv,
         .b = vkm_net_matrix(net, qkv), .c = s->dh, .m = T, .n = D, .k = 3 * D});

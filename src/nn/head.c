@@ -43,7 +43,8 @@ static void logits_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
     const struct vkm_param *head = vkm_params_get(&net->params, VKM_PARAM_HEAD, VKM_NO_LAYER);
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "head.bwd.w", .form = GEMM_TN, .type = net->type, .narrow = NARROW_B, .a = net->scratch.logits,
-        .b = input_rows(net, first, count), .c = head->grad, .m = V, .n = D, .k = count, .accumulate = true});
+        .b = input_rows(net, first, count), .c = head->grad, .m = V, .n = D, .k = count, .accumulate = true,
+        .partial = net->scratch.partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "head.bwd.x", .form = GEMM_NN, .type = net->type, .narrow = NARROW_B, .a = net->scratch.logits,
         .b = vkm_net_matrix(net, head), .c = token_rows(net->scratch.dh, first, count, D), .m = count, .n = D,
@@ -128,7 +129,7 @@ void vkm_net_input_map_backward(struct vkm_rec *rec, const struct vkm_net *net, 
         return;
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "input.bwd.w", .form = GEMM_TN, .a = net->scratch.dx, .b = net->in, .c = w->grad,
-        .m = net->config.d_model, .n = net->ends.in, .k = net->T, .accumulate = true});
+        .m = net->config.d_model, .n = net->ends.in, .k = net->T, .accumulate = true, .partial = net->scratch.partial});
     if (wanted)
         vkm_op_gemm(rec, &(struct vkm_gemm){
             .label = "input.bwd.x", .form = GEMM_NN, .a = net->scratch.dx, .b = w->weight, .c = net->in, .m = net->T,

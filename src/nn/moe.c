@@ -79,10 +79,11 @@ static void shared_backward(struct vkm_rec *rec, const struct vkm_net *net, uint
         .m = T, .n = G, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "shared.down.bwd.w", .type = net->type, .narrow = NARROW_B, .form = GEMM_TN, .a = s->dx, .b = s->act,
-        .c = w2->grad, .m = D, .n = G, .k = T, .accumulate = true});
+        .c = w2->grad, .m = D, .n = G, .k = T, .accumulate = true, .partial = s->partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "shared.gate_up.bwd.w", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_TN,
-        .a = l->shared13, .b = vkm_net_input(net), .c = w13->grad, .m = 2 * G, .n = D, .k = T, .accumulate = true});
+        .a = l->shared13, .b = vkm_net_input(net), .c = w13->grad, .m = 2 * G, .n = D, .k = T, .accumulate = true,
+        .partial = s->partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "shared.gate_up.bwd.x", .type = net->type, .narrow = NARROW_A | NARROW_B, .form = GEMM_NN,
         .a = l->shared13, .b = vkm_net_matrix(net, w13), .c = s->dh, .m = T, .n = D, .k = 2 * G, .accumulate = true});
@@ -129,7 +130,7 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
         .z_coef = loss->balance.router_z, .loss_scale = net->loss_scale, .dz = s->dz});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "router.bwd.w", .form = GEMM_TN, .a = s->dz, .b = s->h, .c = router->grad, .m = E, .n = D, .k = T,
-        .accumulate = true});
+        .accumulate = true, .partial = s->partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "router.bwd.x", .form = GEMM_NN, .a = s->dz, .b = router->weight, .c = s->dh, .m = T, .n = D, .k = E,
         .accumulate = true});

@@ -65,6 +65,22 @@ static uint64_t balance_scratch(const struct vkm_net *net)
     return larger(loss, vkm_measure_scratch(net));
 }
 
+/* The weights' gradients of all dense layers. */
+static uint64_t partial_scratch(const struct vkm_net *net)
+{
+    const struct vkmoe_model_config *c = &net->config;
+    const uint32_t T = net->T, D = c->d_model;
+    const struct {
+        uint32_t type, m, n;
+    } products[] = {{TYPE_F32, c->experts, D}, {net->type, 3 * D, D},        {net->type, D, D},          {net->type, net->ends.out, D},
+                    {net->type, D, c->d_shared}, {net->type, 2 * c->d_shared, D}, {TYPE_F32, D, net->ends.in}};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        if (products[i].m && products[i].n)
+            bytes = larger(bytes, vkm_gemm_partial(net->ctx, products[i].type, products[i].m, products[i].n, T));
+    return bytes;
+}
+
 static void reserve_scratch(struct vkm_net *net)
 {
     const struct vkmoe_model_config *c = &net->config;
@@ -100,6 +116,8 @@ static void reserve_scratch(struct vkm_net *net)
     vkm_arena_reserve(arena, "gate.dz", floats(T * c->experts), &s->dz);
     vkm_arena_reserve(arena, "gate.dgate", floats(T * c->top_k * vkm_gemm_parts(net->ctx, &net->layers[0].routing)), &s->dgate);
     vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
+    if (partial_scratch(net))
+        vkm_arena_reserve(arena, "partial sums", partial_scratch(net), &s->partial);
 }
 
 /* The plan; a stack's with ends; parameters are `of`'s where that is given. */

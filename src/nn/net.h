@@ -38,6 +38,7 @@ struct vkm_scratch {
     struct vkm_buf dz;              /* [T,E] */
     struct vkm_buf dgate;           /* [R,parts] */
     struct vkm_buf norm;            /* of RMSNorm's backward */
+    struct vkm_buf partial;         /* of products over all tokens; may be absent */
 };
 
 struct vkm_net {

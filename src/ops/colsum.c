@@ -1,11 +1,11 @@
 #include "ops/colsum.h"
 #include "ops/tiles.h"
 
-enum { CHUNK = 64 }; /* rows that one invocation of the first pass adds */
+enum { CHUNK = 64 }; /* rows that an invocation adds in one pass, or in the first of two */
 
 uint64_t vkm_colsum_scratch(uint32_t rows, uint32_t cols)
 {
-    return (uint64_t)vkm_div_up(rows, CHUNK) * cols * sizeof(float);
+    return rows > CHUNK ? (uint64_t)vkm_div_up(rows, CHUNK) * cols * sizeof(float) : 0;
 }
 
 static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struct vkm_buf y, struct vkm_buf s,
@@ -30,6 +30,10 @@ void vkm_op_colsum(struct vkm_rec *rec, const char *label, struct vkm_buf x, str
 {
     struct vkm_buf none = {0};
     uint32_t chunks = vkm_div_up(rows, CHUNK);
+    if (rows <= CHUNK) {
+        pass(rec, label, x, y, s, out, rows, cols, rows, accumulate);
+        return;
+    }
     pass(rec, label, x, y, s, scratch, rows, cols, CHUNK, false);
     pass(rec, label, scratch, none, none, out, chunks, cols, chunks, accumulate);
 }

@@ -1,3 +1,4 @@
+#include "ops/colsum.h"
 #include "ops/tiles.h"
 
 uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routing *routing)
@@ -46,7 +47,27 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
     }
 }
 
-void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
+/* Workgroups that fill a GPU; terms of a sum that a part has at least; parts that are added in one pass. */
+enum { SPLIT_GROUPS = 512, SPLIT_TERMS = 512, SPLIT_MOST = 64 };
+
+static uint32_t parts_of(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
+{
+    const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type, vkm_gemm_rows(m, 1));
+    const uint64_t groups = (uint64_t)vkm_div_up(m, tiles.bm) * vkm_div_up(n, tiles.bn);
+    uint64_t parts = SPLIT_GROUPS / groups;
+    parts = parts < k / SPLIT_TERMS ? parts : k / SPLIT_TERMS;
+    parts = parts < SPLIT_MOST ? parts : SPLIT_MOST;
+    return ctx->caps.cpu || parts < 2 ? 1 : (uint32_t)parts;
+}
+
+uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
+{
+    const uint32_t parts = parts_of(ctx, type, m, n, k);
+    return parts > 1 ? sizeof(float) * parts * m * n : 0;
+}
+
+/* parts: of the sum, see vkm_gemm_partial */
+static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t parts)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_routing *routing = g->routing;
@@ -59,7 +80,7 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
         tiles.bk = PANEL_BK_UNALIGNED;
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
-        .m = g->m, .n = g->n, .k = g->k, .alpha = g->alpha == 0 ? 1 : g->alpha,
+        .m = g->m, .n = g->n, .k = g->k, .part = vkm_div_up(g->k, parts), .alpha = g->alpha == 0 ? 1 : g->alpha,
         .act = g->act.addr, .gate = g->gate.addr, .dgate = g->dgate.addr};
     struct vkm_dispatch dispatch = {
         .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
@@ -70,7 +91,7 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
         .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
-        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), 1},
+        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (routing) {
         args.offset = routing->offset.addr;
@@ -86,4 +107,22 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
     }
     list_access(g, &dispatch);
     vkm_rec_dispatch(rec, &dispatch);
+}
+
+void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
+{
+    const struct vkm_buf none = {0};
+    uint32_t parts = 1;
+    if (g->form == GEMM_TN && !g->routing && g->partial.bytes && !g->base.bytes &&
+        (g->type == TYPE_F32 || !(g->narrow & NARROW_C)))
+        parts = parts_of(vkm_rec_context(rec), g->type, g->m, g->n, g->k);
+    if (parts == 1) {
+        product(rec, g, 1);
+        return;
+    }
+    struct vkm_gemm part = *g;
+    part.c = vkm_buf_slice(g->partial, 0, vkm_gemm_partial(vkm_rec_context(rec), g->type, g->m, g->n, g->k));
+    part.accumulate = false;
+    product(rec, &part, parts);
+    vkm_op_colsum(rec, g->label, part.c, none, none, g->c, none, parts, g->m * g->n, g->accumulate);
 }

@@ -106,6 +106,7 @@ static void record_product(struct ops *o, const struct case_gemm *s, struct prod
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){
         .label = "case", .form = p->form, .a = vkm_buf_slice(p->a.buf, 4 * p->off, 4 * a), .b = p->b.buf, .c = p->c.buf,
         .m = s->M, .n = s->N, .k = s->K, .alpha = p->alpha, .accumulate = p->added == ITSELF,
+        .partial = ops_scratch(o, vkm_gemm_partial(o->ctx, TYPE_F32, s->M, s->N, s->K)).buf,
         .base = p->added == BASE ? p->base.buf : none});
 }
 

@@ -175,7 +175,8 @@ static bool gemm(struct ops *o, size_t index, struct ops_result *result)
         bs[i] = input(o, b, narrow & NARROW_B, o->type);
         cs[i] = output(o, c, narrow & NARROW_C, o->type);
         vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = form, .type = o->type, .narrow = narrow,
-            .a = as[i].a.buf, .b = bs[i].a.buf, .c = cs[i].a.buf, .m = s->M, .n = s->N, .k = s->K, .alpha = 0.5f});
+            .a = as[i].a.buf, .b = bs[i].a.buf, .c = cs[i].a.buf, .m = s->M, .n = s->N, .k = s->K, .alpha = 0.5f,
+            .partial = ops_scratch(o, vkm_gemm_partial(o->ctx, o->type, s->M, s->N, s->K)).buf});
     }
     if (ops_run(o))
         for (uint32_t i = 0; i < count; i++) {

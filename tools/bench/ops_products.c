@@ -9,6 +9,9 @@ static void plan_dense(struct op *o)
     op_reserve(o, 0, m * k);
     op_reserve(o, 1, n * k);
     op_reserve32(o, 2, m * n);
+    const uint64_t partial = vkm_gemm_partial(o->ctx, o->type, o->s.m, o->s.n, o->s.k);
+    if (o->kind->form == GEMM_TN && partial)
+        op_reserve32(o, 3, partial / sizeof(float));
     o->work = 2.0 * (double)m * (double)n * (double)k;
     snprintf(o->shape, sizeof o->shape, "%u x %u x %u", o->s.m, o->s.n, o->s.k);
 }
@@ -19,7 +22,7 @@ static void record_dense(struct vkm_rec *rec, void *op, uint32_t i)
     (void)i;
     vkm_op_gemm(rec, &(struct vkm_gemm){.label = o->kind->name, .form = o->kind->form, .type = o->type,
                                         .narrow = NARROW_A | NARROW_B, .a = o->x[0], .b = o->x[1],
-                                        .c = o->x[2], .m = o->s.m, .n = o->s.n, .k = o->s.k});
+                                        .c = o->x[2], .m = o->s.m, .n = o->s.n, .k = o->s.k, .partial = o->x[3]});
 }
 
 /* x[0] tokens [T,D], x[1] hidden rows [R,F], x[2] weights [E,F,D], x[3] rows of results [R,D] */
