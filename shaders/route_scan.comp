@@ -5,6 +5,7 @@
  * each expert's rows, and the indirect commands. One workgroup. */
 PUSH(route);
 
+const uint AHEAD = 8; /* loaded at once, as each would be waited for */
 shared uint counts[MAX_EXPERTS + 1], first_row[MAX_EXPERTS + 1], first_tile[MAX_EXPERTS + 1];
 
 void main()
@@ -13,8 +14,13 @@ void main()
     uint chunks = (p.T + p.chunk - 1) / p.chunk;
     for (uint e = lane; e < p.E; e += lanes) {
         uint count = 0;
-        for (uint c = 0; c < chunks; c++)
-            count += p.chunk_count.v[c * p.E + e];
+        for (uint c = 0; c < chunks; c += AHEAD) {
+            uint in_chunk[AHEAD];
+            [[unroll]] for (uint j = 0; j < AHEAD; j++)
+                in_chunk[j] = p.chunk_count.v[min(c + j, chunks - 1) * p.E + e];
+            [[unroll]] for (uint j = 0; j < AHEAD; j++)
+                count += c + j < chunks ? in_chunk[j] : 0;
+        }
         counts[e] = count;
         p.count.v[e] = count;
         if (PRESENT(p.total))
@@ -43,10 +49,15 @@ void main()
         uint row = first_row[e], tile = first_tile[e], count = counts[e];
         for (uint done = 0; done < count; done += p.tile_rows)
             p.tiles.v[tile++] = gemm_tile(e, row + done);
-        for (uint c = 0; c < chunks; c++) {
-            uint in_chunk = p.chunk_count.v[c * p.E + e];
-            p.chunk_count.v[c * p.E + e] = row;
-            row += in_chunk;
+        for (uint c = 0; c < chunks; c += AHEAD) {
+            uint in_chunk[AHEAD];
+            [[unroll]] for (uint j = 0; j < AHEAD; j++)
+                in_chunk[j] = p.chunk_count.v[min(c + j, chunks - 1) * p.E + e];
+            [[unroll]] for (uint j = 0; j < AHEAD; j++)
+                if (c + j < chunks) {
+                    p.chunk_count.v[(c + j) * p.E + e] = row;
+                    row += in_chunk[j];
+                }
         }
     }
 }

@@ -4,12 +4,18 @@
 #include "common/reduce.glsl"
 /* out += scale * sum_i x[i]; one workgroup */
 PUSH(sum);
+const uint AHEAD = 8; /* loaded at once, as each would be waited for */
 
 void main()
 {
     float sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < p.count; i += gl_WorkGroupSize.x)
-        sum += p.x.v[i];
+    for (uint first = gl_LocalInvocationID.x; first < p.count; first += AHEAD * gl_WorkGroupSize.x) {
+        float x[AHEAD];
+        [[unroll]] for (uint j = 0; j < AHEAD; j++)
+            x[j] = p.x.v[min(first + j * gl_WorkGroupSize.x, p.count - 1)];
+        [[unroll]] for (uint j = 0; j < AHEAD; j++)
+            sum += first + j * gl_WorkGroupSize.x < p.count ? x[j] : 0.0;
+    }
     sum = workgroup_sum(sum);
     if (gl_LocalInvocationID.x == 0)
         p.out_.v[0] += p.scale * sum;
