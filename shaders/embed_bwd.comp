@@ -2,9 +2,9 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_ballot : require
 #include "common/base.glsl"
-/* dw[v,d] += sum over t with tok[t] = v, in order of t, of dy[t,d]. A subgroup has a part of a vocabulary row, N vec4s an invocation. It looks
- * at as many tokens at once as it has lanes; of those that match it loads AHEAD at once, as a byte of text is often one in six: each waited
- * for by itself, its row would take longer than all else. */
+/* dw[v,d] += sum over t with tok[t] = v, in order of t, of dy[t,d]. A subgroup has a part of a vocabulary row, N vec4s an
+ * invocation. It looks at as many tokens at once as it has lanes; of those that match it loads AHEAD at once, as a byte of text
+ * is often one in six: each waited for by itself, its row would take longer than all else. */
 layout(constant_id = SPEC_EMBED_N) const uint N = 1;
 layout(constant_id = SPEC_EMBED_AHEAD) const uint AHEAD = 1;
 const uint WORDS = (gl_WorkGroupSize.x + 31) / 32; /* of a ballot */

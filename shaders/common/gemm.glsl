@@ -2,8 +2,8 @@
  * the result. The main loops are in gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
- * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over; not grouped, a part of the
- * sum, with a C of its own. */
+ * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over; not grouped, a
+ * part of the sum, with a C of its own. */
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;

@@ -74,8 +74,8 @@ struct vkm_gemm {
 };
 void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *gemm);
 
-/* A product At B with a long sum over k and few tiles of C leaves most of a GPU idle: it is cut up along the sum into parts, whose results,
- * f32 [parts,m,n], are added in a fixed order. The bytes of those; 0: it is not cut up. More k never needs less. */
+/* A product At B with a long sum over k and few tiles of C leaves most of a GPU idle: it is cut up along the sum into parts, whose
+ * results, f32 [parts,m,n], are added in a fixed order. The bytes of those; 0: it is not cut up. More k never needs less. */
 uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k);
 
 /* Column tiles of a routed product F wide: parts of a DSWIGLU's dgate. */

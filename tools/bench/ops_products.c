@@ -77,7 +77,8 @@ static void record_grouped(struct vkm_rec *rec, void *op, uint32_t i)
     {.name = name_, .product = true, .typed = true, .form = form_, .plan = plan_dense, .record = record_dense, \
      .cpu = {CUBE(256), CUBE(512), CUBE(1024)}, .gpu = {CUBE(256), CUBE(512), CUBE(1024), CUBE(4096)}}
 #define GROUPED(name_, form_)                                                                                            \
-    {.name = name_, .product = true, .typed = true, .form = form_, .plan = plan_grouped, .setup = op_routing_setup, .record = record_grouped, \
+    {.name = name_, .product = true, .typed = true, .form = form_, .plan = plan_grouped, .setup = op_routing_setup,       \
+     .record = record_grouped,                                                                                           \
      .cpu = {{.T = 64, .D = 256, .F = 1024, .E = 8, .K = 2}, {.T = 512, .D = 256, .F = 1024, .E = 8, .K = 2},              \
              {.T = 2048, .D = 256, .F = 1024, .E = 8, .K = 2}},                                                          \
      .gpu = {{.T = 8192, .D = 1024, .F = 1024, .E = 8, .K = 2}}}
