@@ -45,7 +45,8 @@ static enum vkmoe_status setup_attention(struct op *o)
     const struct op_shape *s = &o->s;
     struct vkm_rec *rec;
     o->attention = (struct vkm_attention){.type = o->type, .B = s->B, .S = s->S, .H = s->H, .width = s->width,
-                                          .qkv = o->x[0], .o = o->x[1], .lse = o->x[2], .dout = o->x[3], .delta = o->x[4], .dqkv = o->x[5]};
+                                          .qkv = o->x[0], .o = o->x[1], .lse = o->x[2], .dout = o->x[3],
+                                          .delta = o->x[4], .dqkv = o->x[5]};
     enum vkmoe_status status = vkm_rec_create(o->ctx, "bench setup", &rec);
     if (status)
         return status;
