@@ -2,10 +2,8 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 /* out[chunk,c] (+)= sum over the chunk's rows of x[r,c] * y[r,c] * s[r]; an invocation a column of a chunk.
- * Two passes (many chunks, then one) sum long columns in a fixed order. AHEAD rows are loaded at once, as each would be waited
- * for. */
+ * Two passes (many chunks, then one) sum long columns in a fixed order. */
 PUSH(colsum);
-const uint AHEAD = 8;
 
 void main()
 {

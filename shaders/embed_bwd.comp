@@ -2,48 +2,48 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_ballot : require
 #include "common/base.glsl"
-/* dw[v,d] += sum over t with tok[t] = v, in order of t, of dy[t,d]. A subgroup has a part of a vocabulary row, N vec4s an
- * invocation. It looks at as many tokens at once as it has lanes; of those that match it loads AHEAD at once, as a byte of text
+/* dw[v,d] += sum over t with tok[t] = v, in order of t, of dy[t,d]. A subgroup has a part of a vocabulary row, N columns an
+ * invocation. It looks at as many tokens at once as it has lanes; of those that match it loads ROWS at once, as a byte of text
  * is often one in six: each waited for by itself, its row would take longer than all else. */
 layout(constant_id = SPEC_EMBED_N) const uint N = 1;
-layout(constant_id = SPEC_EMBED_AHEAD) const uint AHEAD = 1;
+layout(constant_id = SPEC_EMBED_ROWS) const uint ROWS = 1;
 const uint WORDS = (gl_WorkGroupSize.x + 31) / 32; /* of a ballot */
 PUSH(embed_bwd);
 
 void main()
 {
-    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x, vecs = p.D / 4, each = lanes * N;
-    uint parts = (vecs + each - 1) / each, v = group_index() / parts, first = (group_index() - v * parts) * each + lane;
+    uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x, each = lanes * N;
+    uint parts = (p.D + each - 1) / each, v = group_index() / parts, first = (group_index() - v * parts) * each + lane;
     if (v >= p.V)
         return;
-    vec4 sum[N];
+    float sum[N];
     [[unroll]] for (uint n = 0; n < N; n++)
-        sum[n] = vec4(0.0);
+        sum[n] = 0.0;
     for (uint t0 = 0; t0 < p.T; t0 += lanes) {
         uint t = t0 + lane;
         uvec4 hits = subgroupBallot(t < p.T && p.tok.v[min(t, p.T - 1)] == v);
         [[unroll]] for (uint word = 0; word < WORDS; word++) {
             uint bits = hits[word];
             while (bits != 0) {
-                uint row[AHEAD];
-                bool there[AHEAD];
-                [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                uint row[ROWS];
+                bool there[ROWS];
+                [[unroll]] for (uint i = 0; i < ROWS; i++) {
                     there[i] = bits != 0;
-                    row[i] = there[i] ? (t0 + word * 32 + uint(findLSB(bits))) * vecs : row[0];
+                    row[i] = there[i] ? (t0 + word * 32 + uint(findLSB(bits))) * p.D : row[0];
                     bits &= bits - 1;
                 }
                 [[unroll]] for (uint n = 0; n < N; n++) {
-                    vec4 x[AHEAD];
-                    uint column = min(first + n * lanes, vecs - 1);
-                    [[unroll]] for (uint i = 0; i < AHEAD; i++)
-                        x[i] = VEC4S(p.dy).v[row[i] + column];
-                    [[unroll]] for (uint i = 0; i < AHEAD; i++)
-                        sum[n] += there[i] ? x[i] : vec4(0.0);
+                    float x[ROWS];
+                    uint d = min(first + n * lanes, p.D - 1);
+                    [[unroll]] for (uint i = 0; i < ROWS; i++)
+                        x[i] = p.dy.v[row[i] + d];
+                    [[unroll]] for (uint i = 0; i < ROWS; i++)
+                        sum[n] += there[i] ? x[i] : 0.0;
                 }
             }
         }
     }
     [[unroll]] for (uint n = 0; n < N; n++)
-        if (first + n * lanes < vecs)
-            VEC4S(p.dw).v[v * vecs + first + n * lanes] += sum[n];
+        if (first + n * lanes < p.D)
+            p.dw.v[v * p.D + first + n * lanes] += sum[n];
 }

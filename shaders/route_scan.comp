@@ -5,8 +5,16 @@
  * each expert's rows, and the indirect commands. One workgroup. */
 PUSH(route);
 
-const uint AHEAD = 8; /* loaded at once, as each would be waited for */
 shared uint counts[MAX_EXPERTS + 1], first_row[MAX_EXPERTS + 1], first_tile[MAX_EXPERTS + 1];
+
+/* Of chunks c .. c + AHEAD - 1; past the last, the last's. */
+uint[AHEAD] counts_from(uint c, uint chunks, uint e)
+{
+    uint in_chunk[AHEAD];
+    [[unroll]] for (uint j = 0; j < AHEAD; j++)
+        in_chunk[j] = p.chunk_count.v[min(c + j, chunks - 1) * p.E + e];
+    return in_chunk;
+}
 
 void main()
 {
@@ -15,9 +23,7 @@ void main()
     for (uint e = lane; e < p.E; e += lanes) {
         uint count = 0;
         for (uint c = 0; c < chunks; c += AHEAD) {
-            uint in_chunk[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; j++)
-                in_chunk[j] = p.chunk_count.v[min(c + j, chunks - 1) * p.E + e];
+            uint in_chunk[AHEAD] = counts_from(c, chunks, e);
             [[unroll]] for (uint j = 0; j < AHEAD; j++)
                 count += c + j < chunks ? in_chunk[j] : 0;
         }
@@ -50,9 +56,7 @@ void main()
         for (uint done = 0; done < count; done += p.tile_rows)
             p.tiles.v[tile++] = gemm_tile(e, row + done);
         for (uint c = 0; c < chunks; c += AHEAD) {
-            uint in_chunk[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; j++)
-                in_chunk[j] = p.chunk_count.v[min(c + j, chunks - 1) * p.E + e];
+            uint in_chunk[AHEAD] = counts_from(c, chunks, e);
             [[unroll]] for (uint j = 0; j < AHEAD; j++)
                 if (c + j < chunks) {
                     p.chunk_count.v[(c + j) * p.E + e] = row;

@@ -36,8 +36,8 @@ typedef uint32_t uint;
 #define SPEC_GEMM_CM_N 14
 #define SPEC_GEMM_CM_K 15
 #define SPEC_TYPE 1            /* TYPE_: of the 16-bit array that a kernel named _16 has */
-#define SPEC_EMBED_N 1         /* vec4s of an invocation */
-#define SPEC_EMBED_AHEAD 2     /* rows loaded before the first is needed */
+#define SPEC_EMBED_N 1         /* columns of an invocation */
+#define SPEC_EMBED_ROWS 2      /* loaded at once */
 #define SPEC_COMBINE_K 2
 #define SPEC_COMBINE_WEIGHTED 3 /* there are weights */
 #define SPEC_COMBINE_VEC4 4    /* rows are whole vec4s */
@@ -144,7 +144,7 @@ ARGS(embed) { /* y [T,D] = w[tok[T]] of w [V,D] */
     uint T, D;
 };
 
-ARGS(embed_bwd) { /* dw [V,D] += rows of dy [T,D] by token; D a multiple of 4 */
+ARGS(embed_bwd) { /* dw [V,D] += rows of dy [T,D] by token */
     F32 dw;
     U32 tok;
     F32 dy;

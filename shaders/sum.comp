@@ -4,7 +4,6 @@
 #include "common/reduce.glsl"
 /* out += scale * sum_i x[i]; one workgroup */
 PUSH(sum);
-const uint AHEAD = 8; /* loaded at once, as each would be waited for */
 
 void main()
 {

@@ -11,6 +11,9 @@
 /* An array of f32 as vec4s. By way of uvec2: SwiftShader stops at a cast from reference to reference. */
 #define VEC4S(address) F32x4(uvec2(address))
 
+/* Numbers of a long sum that an invocation loads before it adds the first: each would be waited for. */
+const uint AHEAD = 8;
+
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 
 /* The workgroup's number when n of them are launched as vkm_groups(n); the last row may go past n. */

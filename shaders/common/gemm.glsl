@@ -40,15 +40,16 @@ void locate()
     row_end = min(row0 + BM, p.m);
     b0 = c0 = k0 = 0;
     k_end = p.k;
-    if (!GROUPED && FORM == GEMM_TN) {
-        c0 = gl_WorkGroupID.z * p.m * p.n;
-        k0 = gl_WorkGroupID.z * p.part;
-        k_end = min(k0 + p.part, p.k);
-    } else if (GROUPED && FORM == GEMM_TN) {
-        uint group = gl_WorkGroupID.z;
-        c0 = group * p.m * p.n;
-        k0 = p.offset.v[group];
-        k_end = p.offset.v[group + 1];
+    if (FORM == GEMM_TN) {
+        uint z = gl_WorkGroupID.z;
+        c0 = z * p.m * p.n;
+        if (GROUPED) {
+            k0 = p.offset.v[z];
+            k_end = p.offset.v[z + 1];
+        } else {
+            k0 = z * p.part;
+            k_end = min(k0 + p.part, p.k);
+        }
     } else if (GROUPED) {
         gemm_tile tile = p.tiles.v[gl_WorkGroupID.x];
         row0 = tile.row;

@@ -116,8 +116,9 @@ static void reserve_scratch(struct vkm_net *net)
     vkm_arena_reserve(arena, "gate.dz", floats(T * c->experts), &s->dz);
     vkm_arena_reserve(arena, "gate.dgate", floats(T * c->top_k * vkm_gemm_parts(net->ctx, &net->layers[0].routing)), &s->dgate);
     vkm_arena_reserve(arena, "norm", vkm_rmsnorm_scratch(net->T, c->d_model), &s->norm);
-    if (partial_scratch(net))
-        vkm_arena_reserve(arena, "partial sums", partial_scratch(net), &s->partial);
+    const uint64_t partial = partial_scratch(net);
+    if (partial)
+        vkm_arena_reserve(arena, "partial sums", partial, &s->partial);
 }
 
 /* The plan; a stack's with ends; parameters are `of`'s where that is given. */

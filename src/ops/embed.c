@@ -10,21 +10,20 @@ void vkm_op_embed(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf tok, str
         .groups = vkm_groups(ctx, vkm_div_up((uint64_t)T * D, tiles.flat_wg)), .read = {w, tok}, .write = {y}});
 }
 
-/* The more columns an invocation has, the less often the tokens are looked at; the fewer, the more subgroups there are. */
-enum { EMBED_MOST = 8, EMBED_SUBGROUPS = 4096, EMBED_SUBGROUPS_CPU = 64 };
+enum { MOST_COLUMNS = 32 }; /* of an invocation: they are in registers */
 
 void vkm_op_embed_bwd(struct vkm_rec *rec, struct vkm_buf dw, struct vkm_buf tok, struct vkm_buf dy, uint32_t T,
                       uint32_t D, uint32_t V)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    const uint32_t wg = ctx->caps.subgroup, enough = ctx->caps.cpu ? EMBED_SUBGROUPS_CPU : EMBED_SUBGROUPS;
-    const uint32_t most = vkm_div_up(D / 4, wg);
-    uint32_t n = 1;
-    while (n < EMBED_MOST && n < most && (uint64_t)V * vkm_div_up(most, 2 * n) >= enough)
+    const struct vkm_tiles tiles = vkm_tiles(ctx);
+    const uint32_t wg = ctx->caps.subgroup;
+    uint32_t n = 1; /* the more, the less often the tokens are looked at; the fewer, the more subgroups there are */
+    while (n < MOST_COLUMNS && n * wg < D && (uint64_t)V * vkm_div_up(D, 2 * n * wg) >= tiles.embed_subgroups)
         n *= 2;
     struct vkm_embed_bwd_args args = {dw.addr, tok.addr, dy.addr, T, D, V};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         .label = "embed.bwd", .kernel = VKM_KERNEL_EMBED_BWD, .args = &args, .args_bytes = sizeof args,
-        .spec = {[0] = wg, [SPEC_EMBED_N] = n, [SPEC_EMBED_AHEAD] = ctx->caps.cpu ? 1 : 4}, .spec_count = SPEC_EMBED_AHEAD + 1,
-        .groups = vkm_groups(ctx, (uint64_t)V * vkm_div_up(most, n)), .read = {tok, dy}, .write = {dw}});
+        .spec = {[0] = wg, [SPEC_EMBED_N] = n, [SPEC_EMBED_ROWS] = tiles.embed_rows}, .spec_count = SPEC_EMBED_ROWS + 1,
+        .groups = vkm_groups(ctx, (uint64_t)V * vkm_div_up(D, n * wg)), .read = {tok, dy}, .write = {dw}});
 }

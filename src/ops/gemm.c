@@ -47,17 +47,17 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
     }
 }
 
-/* Workgroups that fill a GPU; terms of a sum that a part has at least; parts that are added in one pass. */
-enum { SPLIT_GROUPS = 512, SPLIT_TERMS = 512, SPLIT_MOST = 64 };
+/* Terms of a sum that a part has at least; parts that are added in one pass. */
+enum { SPLIT_TERMS = 512, SPLIT_MOST = 64 };
 
 static uint32_t parts_of(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
 {
     const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type, vkm_gemm_rows(m, 1));
     const uint64_t groups = (uint64_t)vkm_div_up(m, tiles.bm) * vkm_div_up(n, tiles.bn);
-    uint64_t parts = SPLIT_GROUPS / groups;
+    uint64_t parts = vkm_tiles(ctx).split_groups / groups;
     parts = parts < k / SPLIT_TERMS ? parts : k / SPLIT_TERMS;
     parts = parts < SPLIT_MOST ? parts : SPLIT_MOST;
-    return ctx->caps.cpu || parts < 2 ? 1 : (uint32_t)parts;
+    return parts < 2 ? 1 : (uint32_t)parts;
 }
 
 uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
@@ -121,7 +121,7 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
         return;
     }
     struct vkm_gemm part = *g;
-    part.c = vkm_buf_slice(g->partial, 0, vkm_gemm_partial(vkm_rec_context(rec), g->type, g->m, g->n, g->k));
+    part.c = vkm_buf_slice(g->partial, 0, sizeof(float) * parts * g->m * g->n);
     part.accumulate = false;
     product(rec, &part, parts);
     vkm_op_colsum(rec, g->label, part.c, none, none, g->c, none, parts, g->m * g->n, g->accumulate);

@@ -16,7 +16,7 @@
 
 /* y [T,D] = w [V,D] rows tok [T] (u32, each below V) */
 void vkm_op_embed(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf tok, struct vkm_buf y, uint32_t T, uint32_t D);
-/* dw [V,D] += rows of dy [T,D] by token; D a multiple of 4 */
+/* dw [V,D] += rows of dy [T,D] by token */
 void vkm_op_embed_bwd(struct vkm_rec *rec, struct vkm_buf dw, struct vkm_buf tok, struct vkm_buf dy, uint32_t T,
                       uint32_t D, uint32_t V);
 

@@ -9,12 +9,13 @@ struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
         uint32_t wg = caps->subgroup;
         return (struct vkm_tiles){
             .row_wg = wg, .flat_wg = wg * 8, .attention_wg = wg, .attention_lanes = 1, .route_chunk = 64,
+            .split_groups = 0, .embed_subgroups = 64, .embed_rows = 1,
         };
     }
     return (struct vkm_tiles){
         .row_wg = caps->subgroup > 128 ? caps->subgroup : 128, .flat_wg = 256, .attention_wg = 64,
         .attention_lanes = caps->subgroup < 8 ? caps->subgroup : 8, /* they sum over lanes of a subgroup */
-        .route_chunk = 64,
+        .route_chunk = 64, .split_groups = 512, .embed_subgroups = 4096, .embed_rows = 4,
     };
 }
 

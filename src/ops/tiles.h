@@ -10,6 +10,9 @@ struct vkm_tiles {
     uint32_t attention_wg;
     uint32_t attention_lanes;   /* most invocations that share a query */
     uint32_t route_chunk;       /* tokens in a routing chunk */
+    uint32_t split_groups;      /* workgroups that a long sum is cut up to make, see vkm_gemm_partial; 0: it is not */
+    uint32_t embed_subgroups;   /* that the embedding's backward should have */
+    uint32_t embed_rows;        /* that it loads at once */
 };
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx);
 

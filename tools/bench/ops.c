@@ -106,7 +106,7 @@ static enum vkmoe_status run_all(struct bench *b, const struct op_case *kinds)
         const struct op_shape *shapes = b->ctx->caps.cpu ? kind->cpu : kind->gpu;
         double pace[3] = {0};
         for (uint32_t i = 0; i < 4 && memcmp(&shapes[i], &none, sizeof none) != 0 && !status; i++)
-            for (uint32_t type = TYPE_F32; type <= (kind->typed ? TYPE_BF16 : TYPE_F32) && !status; type++)
+            for (uint32_t type = TYPE_F32; type <= (kind->product || kind->skip ? TYPE_BF16 : TYPE_F32) && !status; type++)
                 if (b->types[type])
                     status = run(b, kind, &shapes[i], type, &pace[type]);
     }

@@ -39,9 +39,8 @@ struct op_case {
     void (*record)(struct vkm_rec *rec, void *op, uint32_t i);
     void (*prepare)(struct vkm_rec *rec, void *op); /* as in struct bench_case */
     uint32_t most;
-    bool product;              /* its speed says what a step will take */
-    bool typed;                /* measured in each type */
-    const char *(*skip)(const struct vkmoe_context *ctx, uint32_t type); /* why not in that one: NULL, it is measured; or NULL */
+    bool product;              /* measured in each type */
+    const char *(*skip)(const struct vkmoe_context *ctx, uint32_t type); /* likewise, but where this says why not; or NULL */
     uint32_t form;             /* of a product */
     struct op_shape cpu[4], gpu[4]; /* on a CPU device, on others; up to the first that is empty */
 };

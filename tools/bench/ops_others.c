@@ -234,10 +234,10 @@ static void record_adamw(struct vkm_rec *rec, void *op, uint32_t i)
 
 const struct op_case op_others[] = {
     {"attention", false, plan_attention_fwd, setup_attention, record_attention,
-     .typed = true, .skip = skip_attention,
+     .skip = skip_attention,
      .cpu = {{.B = 4, .S = 128, .H = 4, .width = 32}}, .gpu = {{.B = 8, .S = 1024, .H = 12, .width = 64}}},
     {"attention backward", false, plan_attention_bwd, setup_attention, record_attention_bwd,
-     .typed = true, .skip = skip_attention,
+     .skip = skip_attention,
      .cpu = {{.B = 4, .S = 128, .H = 4, .width = 32}}, .gpu = {{.B = 8, .S = 1024, .H = 12, .width = 64}}},
     {"rmsnorm", true, plan_rmsnorm, NULL, record_rmsnorm,
      .cpu = {{.T = 16384, .D = 512}}, .gpu = {{.T = 65536, .D = 1024}}},

@@ -74,10 +74,10 @@ static void record_grouped(struct vkm_rec *rec, void *op, uint32_t i)
 
 #define CUBE(size) {.m = size, .n = size, .k = size}
 #define DENSE(name_, form_)                                                                                              \
-    {.name = name_, .product = true, .typed = true, .form = form_, .plan = plan_dense, .record = record_dense, \
+    {.name = name_, .product = true, .form = form_, .plan = plan_dense, .record = record_dense, \
      .cpu = {CUBE(256), CUBE(512), CUBE(1024)}, .gpu = {CUBE(256), CUBE(512), CUBE(1024), CUBE(4096)}}
 #define GROUPED(name_, form_)                                                                                            \
-    {.name = name_, .product = true, .typed = true, .form = form_, .plan = plan_grouped, .setup = op_routing_setup,       \
+    {.name = name_, .product = true, .form = form_, .plan = plan_grouped, .setup = op_routing_setup,       \
      .record = record_grouped,                                                                                           \
      .cpu = {{.T = 64, .D = 256, .F = 1024, .E = 8, .K = 2}, {.T = 512, .D = 256, .F = 1024, .E = 8, .K = 2},              \
              {.T = 2048, .D = 256, .F = 1024, .E = 8, .K = 2}},                                                          \
