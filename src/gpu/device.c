@@ -189,11 +189,16 @@ static uint32_t matrix_rank(uint32_t m, uint32_t n, uint32_t k)
     return 2 * m * n * k + (m == n);
 }
 
+/* lavapipe lays a row of its 8 x 8 matrices out over the subgroup; its compiler crashes where that is 16 lanes
+ * (LP_NATIVE_VECTOR_WIDTH=512, Mesa 26.2). */
+enum { CPU_MATRIX_LANES = 8 };
+
 /* The products of cooperative matrices that kernels can use: 16-bit operands, sums in f32, by a subgroup. */
 static void probe_matrices(const struct vkm_vk *vk, struct vkm_device *device)
 {
     uint32_t count = 0;
-    if (!vk->GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
+    if ((device->caps.cpu && device->caps.subgroup != CPU_MATRIX_LANES) ||
+        !vk->GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
         vk->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(device->physical, &count, NULL) || !count)
         return;
     VkCooperativeMatrixPropertiesKHR *list = calloc(count, sizeof *list);
