@@ -90,7 +90,7 @@ void finish(uint row)
             dgate += epilogue(row, col[j], k_end > k0 ? acc[j] : 0.0, DUAL ? acc[j + COLUMNS] : 0.0);
     if (DGATE) {
         dgate = workgroup_sum(dgate);
-        if (gl_LocalInvocationID.x == 0)
+        if (gl_SubgroupInvocationID == 0)
             p.dgate.v[row * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate;
     }
 }
@@ -101,7 +101,7 @@ void main()
     for (uint pass = 0; pass < PASSES; pass++) {
         uint left = gl_WorkGroupID.y * LANES * TN + pass * LANES * COLUMNS;
         [[unroll]] for (uint j = 0; j < COLUMNS; j++) {
-            col[j] = left + (j / 2 * LANES + gl_LocalInvocationID.x) * 2 + j % 2;
+            col[j] = left + (j / 2 * LANES + gl_SubgroupInvocationID) * 2 + j % 2;
             stored[j] = col[j] < p.n;
             col[j] = VEC4 && FORM != GEMM_NT ? min(col[j] - j % 2, p.n - 2) + j % 2 : min(col[j], p.n - 1);
         }
@@ -111,13 +111,13 @@ void main()
             for (uint r = 0; r < row_end - row0; r++) {
                 uint row = min(row0 + r, row_end - 1); /* see gathered_a */
                 [[unroll]] for (uint j = 0; j < TN; j++)
-                    acc[j] = k > k0 ? partial[(r * TN + j) * LANES + gl_LocalInvocationID.x] : 0.0;
+                    acc[j] = k > k0 ? partial[(r * TN + j) * LANES + gl_SubgroupInvocationID] : 0.0;
                 multiply(row, k);
                 if (k + BK >= k_end)
                     finish(row);
                 else
                     [[unroll]] for (uint j = 0; j < TN; j++)
-                        partial[(r * TN + j) * LANES + gl_LocalInvocationID.x] = acc[j];
+                        partial[(r * TN + j) * LANES + gl_SubgroupInvocationID] = acc[j];
             }
             k += BK;
         } while (k < k_end);

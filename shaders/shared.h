@@ -19,7 +19,9 @@ typedef uint64_t F32, U32;
 typedef uint32_t uint;
 #endif
 
-/* Specialization constant 0 is the workgroup's size in every kernel; these are the others. */
+/* Specialization constant 0 is the workgroup's size in every kernel, SPEC_ALONE tells that this is one subgroup of a CPU device
+ * (gpu/pipeline.c sets it); these are the others. */
+#define SPEC_ALONE 31
 #define SPEC_GEMM_FORM 1
 #define SPEC_GEMM_EPILOGUE 2
 #define SPEC_GEMM_GROUPED 3

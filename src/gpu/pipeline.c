@@ -2,6 +2,7 @@
 
 #include "gpu/pipeline_cache.h"
 #include "gpu/recorder.h"
+#include "shared.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,14 +79,17 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
     if (status)
         return status;
 
-    VkSpecializationMapEntry map[VKM_MAX_SPEC];
-    for (uint32_t i = 0; i < entry->count; i++)
-        map[i] = (VkSpecializationMapEntry){.constantID = i, .offset = i * 4, .size = 4};
+    VkSpecializationMapEntry map[VKM_MAX_SPEC + 1];
+    uint32_t values[VKM_MAX_SPEC + 1], count = entry->count;
+    for (uint32_t i = 0; i <= count; i++)
+        map[i] = (VkSpecializationMapEntry){.constantID = i < count ? i : SPEC_ALONE, .offset = i * 4, .size = 4};
+    memcpy(values, entry->spec, sizeof entry->spec);
+    values[count] = ctx->caps.cpu && entry->spec[0] == ctx->caps.subgroup;
     const VkSpecializationInfo spec = {
-        .mapEntryCount = entry->count,
+        .mapEntryCount = count + 1,
         .pMapEntries = map,
-        .dataSize = entry->count * sizeof *entry->spec,
-        .pData = entry->spec,
+        .dataSize = (count + 1) * sizeof *values,
+        .pData = values,
     };
     const VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
@@ -101,7 +105,7 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
             .stage = VK_SHADER_STAGE_COMPUTE_BIT,
             .module = module,
             .pName = "main",
-            .pSpecializationInfo = entry->count ? &spec : NULL,
+            .pSpecializationInfo = &spec,
         },
         .layout = ctx->pipelines->layout,
     };
