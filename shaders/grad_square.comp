@@ -2,15 +2,21 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 #include "common/reduce.glsl"
-/* partial[group] = sum of x[i]^2 over i = invocation, + all invocations, ... */
+/* partial[group] = sum of x[i]^2 over the group's part of x, whose numbers lie together: a CPU device has them in its caches' lines */
 PUSH(grad_norm);
 
 void main()
 {
     float sum = 0.0;
-    uint stride = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
-    for (uint i = invocation_index(); i < p.count; i += stride)
-        sum = fma(p.x.v[i], p.x.v[i], sum);
+    uint part = (p.count - 1) / gl_NumWorkGroups.x + 1, begin = min(gl_WorkGroupID.x * part, p.count);
+    uint end = min(begin + part, p.count);
+    for (uint first = begin + gl_LocalInvocationID.x; first < end; first += AHEAD * gl_WorkGroupSize.x) {
+        float x[AHEAD];
+        [[unroll]] for (uint j = 0; j < AHEAD; j++)
+            x[j] = p.x.v[min(first + j * gl_WorkGroupSize.x, end - 1)];
+        [[unroll]] for (uint j = 0; j < AHEAD; j++)
+            sum = first + j * gl_WorkGroupSize.x < end ? fma(x[j], x[j], sum) : sum;
+    }
     sum = workgroup_sum(sum);
     if (gl_LocalInvocationID.x == 0)
         p.partial.v[gl_WorkGroupID.x] = sum;

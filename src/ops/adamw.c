@@ -4,7 +4,7 @@ void vkm_op_grad_square(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf pa
 {
     struct vkm_grad_norm_args args = {.x = x.addr, .partial = partial.addr, .count = (uint32_t)count};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("grad.square", VKM_KERNEL_GRAD_SQUARE, vkm_tiles(vkm_rec_context(rec)).flat_wg, args),
+        VKM_DISPATCH("grad.square", VKM_KERNEL_GRAD_SQUARE, vkm_tiles(vkm_rec_context(rec)).row_wg, args),
         .groups = {VKM_NORM_PARTIALS, 1, 1}, .read = {x}, .write = {partial}});
 }
 
