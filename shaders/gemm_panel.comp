@@ -21,7 +21,7 @@ vec2 pair(uint i)
     if (B16)
         return load16x2(p.b, i);
 #ifdef WIDE
-    return uintBitsToFloat(unpack32(U64(uvec2(p.b)).v[i / 2]));
+    return load_pair(p.b, i / 2);
 #else
     return vec2(p.b.v[i], p.b.v[i + 1]);
 #endif

@@ -11,6 +11,14 @@
 /* An array of f32 as vec4s. By way of uvec2: SwiftShader stops at a cast from reference to reference. */
 #define VEC4S(address) F32x4(uvec2(address))
 
+#ifdef WIDE /* Two f32 in one load or store of 64 bits: a CPU device does them word by word, which is what takes its time. */
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U64 { uint64_t v[]; };
+/* Elements 2 i and 2 i + 1. */
+vec2 load_pair(F32 array, uint i) { return uintBitsToFloat(unpack32(U64(uvec2(array)).v[i])); }
+void store_pair(F32 array, uint i, vec2 x) { U64(uvec2(array)).v[i] = pack64(floatBitsToUint(x)); }
+#endif
+
 /* Numbers of a long sum that an invocation loads before it adds the first: each would be waited for. */
 const uint AHEAD = 8;
 

@@ -68,10 +68,6 @@ uint gathered_b(uint row) { return GATHER == GATHER_B ? min(p.gather.v[row], p.g
 float load_a(uint i) { return A16 ? load16(p.a, i) : p.a.v[i]; }
 float load_b(uint i) { return B16 ? load16(p.b, i) : p.b.v[i]; }
 float load_c(uint i) { return C16 ? load16(p.c, i) : p.c.v[i]; }
-#ifdef WIDE /* two f32 in one load of 64 bits: a CPU device loads word by word, which is what takes its time */
-#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
-layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U64 { uint64_t v[]; };
-#endif
 /* Four at i, a multiple of 4. */
 vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : VEC4S(p.a).v[i / 4]; }
 void store_c(uint i, float x)

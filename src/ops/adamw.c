@@ -24,11 +24,14 @@ void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struc
                   float beta1, float beta2, float eps, float decay)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t wg = vkm_tiles(ctx).flat_wg;
-    struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr, (uint32_t)count,
+    /* lavapipe's compiler runs over its stack where 16 lanes put two f32 into 64 bits (Mesa 26.2) */
+    const bool pairs = ctx->caps.cpu && ctx->caps.int64 && ctx->caps.subgroup <= 8 && !w16.bytes && count % 2 == 0;
+    uint32_t wg = vkm_tiles(ctx).flat_wg, invocations = (uint32_t)(pairs ? count / 2 : count);
+    struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr, invocations,
                                   beta1, beta2, eps, decay};
     struct vkm_dispatch dispatch = {
-        VKM_DISPATCH("adamw", VKM_KERNEL_ADAMW, wg, args), .groups = vkm_groups(ctx, vkm_div_up(count, wg)),
+        VKM_DISPATCH("adamw", pairs ? VKM_KERNEL_ADAMW_WIDE : VKM_KERNEL_ADAMW, wg, args),
+        .groups = vkm_groups(ctx, vkm_div_up(invocations, wg)),
         .read = {control, stats}, .write = {w, g, m, v, w16}};
     if (w16.bytes)
         vkm_dispatch_narrow(&dispatch, VKM_KERNEL_ADAMW_16, type);
