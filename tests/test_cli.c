@@ -238,6 +238,25 @@ Test(cli, selftest, .timeout = 300)
     cli_result_free(&result);
 }
 
+/* lavapipe has subgroups of 16 lanes when asked for them, where the processor has such vectors. */
+Test(cli, selftest_of_16_lanes, .timeout = 300)
+{
+    cli_need_device();
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f")) {
+        setenv("LP_NATIVE_VECTOR_WIDTH", "512", 1);
+        static const char *const operations[] = { "gate", "dSwiGLU", "AdamW" };
+        for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+            char line[64];
+            snprintf(line, sizeof line, "selftest --only %s", operations[i]);
+            struct cli_result result = cli_run(line);
+            cr_expect_eq(result.status, 0, "%s%s", result.out, result.err);
+            cli_result_free(&result);
+        }
+    }
+#endif
+}
+
 /* Trains a small model into run; the caller frees the result. */
 static struct cli_result train_small(void)
 {
