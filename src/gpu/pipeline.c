@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { PUSH_BYTES = 128 };
+_Static_assert(SPEC_ALONE >= VKM_MAX_SPEC, "no kernel's own constant");
 
 struct entry {
     enum vkm_kernel kernel;

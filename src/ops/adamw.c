@@ -24,9 +24,9 @@ void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struc
                   float beta1, float beta2, float eps, float decay)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    /* lavapipe's compiler runs over its stack where 16 lanes put two f32 into 64 bits (Mesa 26.2) */
-    const bool pairs = ctx->caps.cpu && ctx->caps.int64 && ctx->caps.subgroup <= 8 && !w16.bytes && count % 2 == 0;
-    uint32_t wg = vkm_tiles(ctx).flat_wg, invocations = (uint32_t)(pairs ? count / 2 : count);
+    const struct vkm_tiles tiles = vkm_tiles(ctx);
+    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0;
+    uint32_t wg = tiles.flat_wg, invocations = (uint32_t)(pairs ? count / 2 : count);
     struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr, invocations,
                                   beta1, beta2, eps, decay};
     struct vkm_dispatch dispatch = {

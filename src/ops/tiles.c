@@ -10,12 +10,14 @@ struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
         return (struct vkm_tiles){
             .row_wg = wg, .flat_wg = wg * 8, .attention_wg = wg, .attention_lanes = 1, .route_chunk = 64,
             .split_groups = 0, .embed_subgroups = 64, .embed_rows = 1,
+            /* lavapipe's compiler runs over its stack where 16 lanes put two f32 into 64 bits (Mesa 26.2) */
+            .pairs = caps->int64 && wg <= 8,
         };
     }
     return (struct vkm_tiles){
         .row_wg = caps->subgroup > 128 ? caps->subgroup : 128, .flat_wg = 256, .attention_wg = 64,
         .attention_lanes = caps->subgroup < 8 ? caps->subgroup : 8, /* they sum over lanes of a subgroup */
-        .route_chunk = 64, .split_groups = 512, .embed_subgroups = 4096, .embed_rows = 4,
+        .route_chunk = 64, .split_groups = 512, .embed_subgroups = 4096, .embed_rows = 4, .pairs = false,
     };
 }
 

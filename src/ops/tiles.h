@@ -13,6 +13,7 @@ struct vkm_tiles {
     uint32_t split_groups;      /* workgroups that a long sum is cut up to make, see vkm_gemm_partial; 0: it is not */
     uint32_t embed_subgroups;   /* that the embedding's backward should have */
     uint32_t embed_rows;        /* that it loads at once */
+    bool pairs;                 /* elementwise kernels may load and store two f32 as 64 bits */
 };
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx);
 
