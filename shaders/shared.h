@@ -33,7 +33,7 @@ typedef uint32_t uint;
 #define SPEC_GEMM_GATHER 9
 #define SPEC_GEMM_TYPE 10   /* TYPE_F16 or TYPE_BF16: of the 16-bit arrays */
 #define SPEC_GEMM_NARROW 11 /* which arrays are 16-bit, NARROW_ */
-#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm alone, as the following */
+#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm and gemm_lanes alone; the following gemm_cm alone */
 #define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product */
 #define SPEC_GEMM_CM_N 14
 #define SPEC_GEMM_CM_K 15
@@ -204,6 +204,12 @@ ARGS(gemm) {
     uint part;         /* TN, not grouped: terms of a sum that a workgroup adds up; C is [parts,m,n] */
     float alpha;
 };
+
+ARGS(probe_lanes) { /* see ops/probe_lanes.c */
+    F32 x, y;
+    uint rounds;
+};
+#define PROBE_LANES_ROWS 32
 
 ARGS(gate) { /* z [T,E] becomes the gate p; idx, g [T,K]; lse [T] */
     F32 z;
@@ -393,6 +399,7 @@ ARGS(adamw) { /* _16: w16 = w in 16 bits; _wide: count pairs */
 
 #define BENCH_FMA_LOOP 192 /* operations of an invocation in one of bench_fma's loops */
 #define BENCH_CM_CHAINS 8    /* products of a subgroup in one of bench_cm's loops */
+#define SPEC_PROBE_TOGETHER 1
 #define SPEC_BENCH_CM_M 1    /* shape of a cooperative matrix product */
 #define SPEC_BENCH_CM_N 2
 #define SPEC_BENCH_CM_K 3

@@ -85,28 +85,48 @@ void store_act(uint i, float x)
         p.act.v[i] = x;
 }
 
+#ifndef REAL /* of the results that are computed at a time */
+#define REAL float
+#define ONE_RESULT
+#endif
+
+/* act of h1, h3 */
+REAL swiglu(REAL h1, REAL h3) { return h1 / (1.0 + exp(-h1)) * h3; }
+
+/* x = dA' = dOut W2: da = gate dA'; h1, h3 become dh1, dh3; x becomes act = gate a; returns the terms of the gate's gradient
+ * <dA', a>. */
+REAL dswiglu(uint row, inout REAL x, inout REAL h1, inout REAL h3)
+{
+    float gate = 1.0;
+    if (GROUPED)
+        gate = p.gate.v[min(p.slot.v[row], p.m - 1)];
+    REAL s = 1.0 / (1.0 + exp(-h1)), silu = h1 * s;
+    REAL da = gate * x, terms = x * silu * h3;
+    x = gate * silu * h3;
+    h1 = da * h3 * s * (1.0 + h1 * (1.0 - s));
+    h3 = da * silu;
+    return terms;
+}
+
+#ifdef ONE_RESULT
 /* Stores one element of the product (two of a dual one); returns its term of the gate's gradient. */
 float epilogue(uint row, uint col, float x, float x3)
 {
-    if (EPILOGUE == EPILOGUE_SWIGLU) { /* h1 = x, h3 = x3: c = (h1 | h3), act = silu(h1) h3 */
-        store_c(row * 2 * p.n + col, x);
-        store_c(row * 2 * p.n + p.n + col, x3);
-        store_act(row * p.n + col, x / (1.0 + exp(-x)) * x3);
+    uint i1 = row * 2 * p.n + col, i3 = i1 + p.n; /* c = (h1 | h3), and of the backward (dh1 | dh3) */
+    if (EPILOGUE == EPILOGUE_SWIGLU) {
+        store_c(i1, x);
+        store_c(i3, x3);
+        store_act(row * p.n + col, swiglu(x, x3));
     } else if (EPILOGUE == EPILOGUE_DSWIGLU) {
-        /* x = dA' = dOut W2: da = gate dA'; (h1 | h3) becomes (dh1 | dh3); act = gate a; the gate's gradient <dA', a> */
-        uint i1 = row * 2 * p.n + col, i3 = i1 + p.n;
-        float h1 = load_c(i1), h3 = load_c(i3), gate = 1.0;
-        if (GROUPED)
-            gate = p.gate.v[min(p.slot.v[row], p.m - 1)];
-        float s = 1.0 / (1.0 + exp(-h1)), silu = h1 * s;
-        float da = gate * x;
-        store_c(i1, da * h3 * s * (1.0 + h1 * (1.0 - s)));
-        store_c(i3, da * silu);
-        store_act(row * p.n + col, gate * silu * h3);
-        return x * silu * h3;
+        float h1 = load_c(i1), h3 = load_c(i3), term = dswiglu(row, x, h1, h3);
+        store_c(i1, h1);
+        store_c(i3, h3);
+        store_act(row * p.n + col, x);
+        return term;
     } else {
         uint i = c0 + row * p.n + col;
         store_c(i, PRESENT(p.base) ? p.base.v[i] + p.alpha * x : p.alpha * x);
     }
     return 0.0;
 }
+#endif

@@ -154,7 +154,7 @@ static enum vkmoe_status plan(struct vkmoe_context *ctx, const struct vkmoe_mode
         status = vkm_fail_memory(&ctx->log);
         goto fail;
     }
-    if (!of && type != TYPE_F32 && (status = vkm_cm_probe(ctx, type))) /* tiles, and so sizes, follow from it */
+    if (!of && (status = vkm_probe(ctx, type))) /* tiles, and so sizes, follow from it */
         goto fail;
     if ((status = vkm_arena_create(ctx, "activations", VKM_MEMORY_DEVICE, &net->activation_arena)))
         goto fail;

@@ -6,6 +6,8 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routin
     return vkm_div_up(routing->F, vkm_routed_tiles(ctx, routing).bn);
 }
 
+enum { GEMM_LANES_TM = 2, GEMM_LANES_STRIP = 32 }; /* rows and columns of C that gemm_lanes computes at a time */
+
 /* gemm_panel's code has a load for each number of the panel: where each is loaded by itself, compiling took a minute. */
 enum { PANEL_BK_UNALIGNED = 8 };
 
@@ -21,6 +23,22 @@ static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vk
     if (!tiles->cm.m)
         return g->form != GEMM_TN && g->k % 4 == 0;
     return (g->form == GEMM_TN ? g->m : g->k) % 4 == 0 && (g->form == GEMM_NT ? g->k : g->n) % 4 == 0;
+}
+
+/* gemm_lanes takes rows of whole vectors, and of C of whole strips. It has the tile as it is, for what else follows from that. */
+static bool take_lanes(const struct vkmoe_context *ctx, const struct vkm_gemm *g, struct vkm_gemm_tiles *tiles)
+{
+    const uint64_t addresses = g->a.addr | g->b.addr | g->c.addr | g->base.addr | g->act.addr;
+    if (!ctx->caps.lanes || addresses % 16 || g->n % GEMM_LANES_STRIP ||
+        (g->form == GEMM_NT ? g->k % 8 : g->form == GEMM_NN ? g->k % 4 : g->m % GEMM_LANES_TM))
+        return false;
+    const uint32_t terms = g->routing && g->form == GEMM_TN ? g->k / g->routing->E : g->k; /* of a sum */
+    tiles->kernel = VKM_KERNEL_GEMM_LANES;
+    tiles->bk = terms % 128 == 0 || (g->form == GEMM_TN && terms > 96) ? 128 : 64;
+    tiles->bk = tiles->bk < ctx->caps.lanes ? tiles->bk : ctx->caps.lanes;
+    tiles->tm = GEMM_LANES_TM;
+    tiles->tn = 4;
+    return true;
 }
 
 static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
@@ -75,7 +93,8 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     struct vkm_gemm_tiles tiles =
         routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
-    const bool panel = ctx->caps.cpu && !tiles.cm.m, vec4 = vec4_rows(g, narrow, &tiles, panel);
+    const bool lanes = type == TYPE_F32 && take_lanes(ctx, g, &tiles), panel = ctx->caps.cpu && !tiles.cm.m && !lanes;
+    const bool vec4 = lanes ? g->k % tiles.bk == 0 : vec4_rows(g, narrow, &tiles, panel);
     if (panel && !vec4)
         tiles.bk = PANEL_BK_UNALIGNED;
     struct vkm_gemm_args args = {
@@ -90,7 +109,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
-        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
+        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : lanes ? SPEC_GEMM_BN + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (routing) {

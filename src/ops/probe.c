@@ -77,6 +77,12 @@ static bool decide(struct probe *p)
     return right;
 }
 
+enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type)
+{
+    enum vkmoe_status status = vkm_lanes_probe(ctx);
+    return status || type == TYPE_F32 ? status : vkm_cm_probe(ctx, type);
+}
+
 enum vkmoe_status vkm_cm_probe(struct vkmoe_context *ctx, uint32_t type)
 {
     struct vkm_cm *cm = &ctx->caps.cm[type];

@@ -1,15 +1,20 @@
-/* Are a device's cooperative matrices right, and faster than without them? Drivers have advertised them that are neither
+/* What a device can do but may not do well. Are its cooperative matrices right, and faster than without them? Drivers have advertised them that are neither
  * (llama.cpp issues 24404 and 24005; lavapipe 26.2 is several times slower with them). */
 #ifndef VKM_OPS_PROBE_H
 #define VKM_OPS_PROBE_H
 
 #include "gpu/context.h"
 
-/* Both of the following, once for a context; nothing to do where the device has no such matrices. Fails only as memory and
- * submissions do.
- *
- * Runs products of small integers, whose sums are exact in any order, in all three forms with plain kernels and with
- * cooperative matrices of `type`; sets caps.cm[type].use where each value is the same and the time is less. */
+/* What of the following products with operands of `type` can use, once for a context. Fails only as memory and submissions do. */
+enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type);
+
+/* Loads numbers side by side both ways; sets caps.lanes to VKM_LANES_DEPTH where the sums are the same and loading them together (lanes.glsl) is clearly
+ * faster. */
+enum { VKM_LANES_DEPTH = 128 };
+enum vkmoe_status vkm_lanes_probe(struct vkmoe_context *ctx);
+
+/* Runs products of small integers, whose sums are exact in any order, in all three forms with plain kernels and with
+ * cooperative matrices of `type`; sets caps.cm[type].use where each value is the same and the time is less. Then the same of attention. */
 enum vkmoe_status vkm_cm_probe(struct vkmoe_context *ctx, uint32_t type);
 
 /* Runs attention and its backward without and with them, on numbers that 16 bits hold and whose scores are exact; sets

@@ -100,6 +100,11 @@ uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, str
 }
 _Static_assert(sizeof cm_shapes / sizeof *cm_shapes < VKM_GEMM_CANDIDATES, "room for all");
 
+bool vkm_has_lanes(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu && ctx->caps.int64 && ctx->caps.subgroup == 8;
+}
+
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type)
 {
     struct vkm_gemm_tiles t;

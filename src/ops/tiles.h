@@ -41,6 +41,8 @@ static inline struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context 
 /* All that the device can run, for tuning; their number. */
 enum { VKM_GEMM_CANDIDATES = 8 };
 uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES]);
+/* A CPU device that can run shaders/common/lanes.glsl: whether it is worth it is caps.lanes. */
+bool vkm_has_lanes(const struct vkmoe_context *ctx);
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 

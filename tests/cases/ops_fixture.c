@@ -1,6 +1,7 @@
 #include "ops_fixture.h"
 
 #include "cases/cases.h"
+#include "ops/probe.h"
 #include "ops/tiles.h"
 
 #include <stdarg.h>
@@ -23,6 +24,12 @@ static bool is_cpu(const struct vkmoe_context *ctx)
 static void choose_gpu(struct ops *o)
 {
     o->ctx->caps.cpu = false;
+}
+
+/* The way that the device is slower with; its compiler takes long for deep panels. */
+static void choose_lanes(struct ops *o)
+{
+    o->ctx->caps.lanes = o->ctx->caps.lanes ? 0 : 16;
 }
 
 static bool has_storage16(const struct vkmoe_context *ctx)
@@ -64,6 +71,7 @@ static void choose_gpu_matrices(struct ops *o)
 const struct ops_variant ops_variants[] = {
     {"own", "kernels of this device", TYPE_F32, NULL, NULL},
     {"gpu", "kernels for a GPU", TYPE_F32, is_cpu, choose_gpu},
+    {"lanes", "lanes' neighbours loaded the other way", TYPE_F32, vkm_has_lanes, choose_lanes},
     {"f16", "operands in f16", TYPE_F16, has_storage16, NULL},
     {"bf16", "operands in bf16", TYPE_BF16, has_storage16, NULL},
     {"f16 gpu", "operands in f16, kernels for a GPU", TYPE_F16, is_cpu_storage16, choose_gpu},
@@ -90,6 +98,7 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, const struct ops_variant
 {
     struct ops *o = must(calloc(1, sizeof *o));
     o->ctx = ctx;
+    enum vkmoe_status status = vkm_lanes_probe(ctx);
     o->caps = ctx->caps;
     o->type = variant->type;
     for (int type = TYPE_F16; type <= TYPE_BF16; type++)
@@ -98,8 +107,7 @@ enum vkmoe_status ops_create(struct vkmoe_context *ctx, const struct ops_variant
         variant->choose(o);
     o->before = must(malloc(4ull * CAPACITY));
     o->after = must(malloc(4ull * CAPACITY));
-    enum vkmoe_status status = vkm_arena_create(ctx, "cases", VKM_MEMORY_DEVICE, &o->arena);
-    if (!status) {
+    if (!status && !(status = vkm_arena_create(ctx, "cases", VKM_MEMORY_DEVICE, &o->arena))) {
         vkm_arena_reserve(o->arena, "arrays", 4ull * CAPACITY, &o->buf);
         status = vkm_arena_commit(o->arena);
     }

@@ -174,8 +174,7 @@ static enum vkmoe_status choose_types(struct bench *b, unsigned types)
         return vkm_fail(&b->ctx->log, VKMOE_ERROR_DEVICE, "%s (%s) has no 16-bit arrays: --precision f32 is what it has",
                         b->ctx->info.name, b->ctx->info.driver);
     for (uint32_t type = TYPE_F32; type <= TYPE_BF16 && !status; type++) {
-        if (type != TYPE_F32)
-            status = vkm_cm_probe(b->ctx, type);
+        status = vkm_probe(b->ctx, type);
         b->types[type] = types ? types >> type & 1 : type == TYPE_F32 || b->ctx->caps.cm[type].use;
     }
     return status;

@@ -33,8 +33,7 @@ static enum vkmoe_status tune(struct vkmoe_context *ctx)
     enum vkmoe_status status = VKMOE_OK;
     printf("  type  rows  tile         deep each        time/ms   ratio\n");
     for (uint32_t type = TYPE_F32; type <= (ctx->caps.storage16 ? TYPE_BF16 : TYPE_F32) && !status; type++) {
-        if (type != TYPE_F32)
-            status = vkm_cm_probe(ctx, type);
+        status = vkm_probe(ctx, type);
         for (enum vkm_rows rows = VKM_ROWS_FEW; rows < VKM_ROWS_KINDS && !status; rows++) {
             struct vkm_tune_report report;
             if (!(status = vkm_gemm_tune(ctx, type, rows, &report)))
