@@ -1,14 +1,22 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
+#include "common/row.glsl"
 /* out[chunk,c] (+)= sum over the chunk's rows of x[r,c] * y[r,c] * s[r]; an invocation a column of a chunk.
  * Two passes (many chunks, then one) sum long columns in a fixed order. */
+layout(constant_id = SPEC_COLSUM_Y) const bool WITH_Y = false; /* constants: see gathered_a in common/gemm.glsl */
+layout(constant_id = SPEC_COLSUM_S) const bool WITH_S = false;
 PUSH(colsum);
+
+float load_column(F32 array, uint row, uint c)
+{
+    return TOGETHER ? load_lanes(address_of(array, row * p.cols + c), 0) : array.v[row * p.cols + c];
+}
 
 void main()
 {
-    uint i = invocation_index();
-    uint chunk = i / p.cols, c = i - chunk * p.cols;
+    uint i = invocation_index(), at = TOGETHER ? group_index() * LANES : i; /* a workgroup's columns are of one chunk */
+    uint chunk = at / p.cols, c = at - chunk * p.cols;
     uint first = chunk * p.chunk;
     if (first >= p.rows)
         return;
@@ -17,11 +25,11 @@ void main()
     for (uint r = first; r < last; r += AHEAD) {
         float term[AHEAD];
         [[unroll]] for (uint j = 0; j < AHEAD; j++) {
-            uint row = min(r + j, last - 1);
-            term[j] = p.x.v[row * p.cols + c];
-            if (PRESENT(p.y))
-                term[j] *= p.y.v[row * p.cols + c];
-            if (PRESENT(p.s))
+            uint row = min(min(r + j, last - 1), p.rows - 1);
+            term[j] = load_column(p.x, row, c);
+            if (WITH_Y)
+                term[j] *= load_column(p.y, row, c);
+            if (WITH_S)
                 term[j] *= p.s.v[row];
         }
         [[unroll]] for (uint j = 0; j < AHEAD; j++)

@@ -4,7 +4,7 @@
 #include "common/reduce.glsl"
 #define REAL vec2
 #include "common/gemm.glsl"
-#include "common/lanes.glsl"
+#include "common/lanes_wide.glsl"
 /* The product as gemm_panel computes it, where loads of whole vectors are faster than gathers (common/lanes.glsl): one subgroup a
  * workgroup, which keeps a panel of B, BK deep and TN vectors wide, and goes through the tile's BM rows with it, TM at a time: TM * TN
  * sums are eight or more, so many multiply-adds are under way at once. Between one panel and the next the sums lie where the result
@@ -13,7 +13,7 @@ layout(constant_id = SPEC_GEMM_BN) const uint BN = 64;
 const uint COLUMNS = DUAL ? TN / 2 : TN, STRIP = COLUMNS * LANES;
 const bool WHOLE = VEC4; /* the sum is a whole number of panels */
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer ARow { float v[BK]; }; /* from any place */
+layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer ARow { float v[]; }; /* from any place */
 
 float b[BK][TN];
 float acc[TM][TN];
@@ -104,10 +104,10 @@ void combine(uint i, uint row, bool first, bool last)
         } else {
             uint to = c0 + row * p.n + at;
             result[i][j] = k_end > k0 ? p.alpha * x : vec2(0.0);
-            if (!first)
-                result[i][j] += load_lanes2(p.c, to);
-            else if (PRESENT(p.base))
-                result[i][j] += load_lanes2(p.base, to);
+            bool based = PRESENT(p.base);
+            uvec2 from = first && based ? uvec2(p.base) : uvec2(p.c); /* loaded in any case: see gathered_a */
+            vec2 before = load_lanes2(F32(from), to);
+            result[i][j] += first && !based ? vec2(0.0) : before;
         }
     }
     if (DGATE && last) {

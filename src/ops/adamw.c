@@ -2,10 +2,13 @@
 
 void vkm_op_grad_square(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf partial, uint64_t count)
 {
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
     struct vkm_grad_norm_args args = {.x = x.addr, .partial = partial.addr, .count = (uint32_t)count};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("grad.square", VKM_KERNEL_GRAD_SQUARE, vkm_tiles(vkm_rec_context(rec)).row_wg, args),
-        .groups = {VKM_NORM_PARTIALS, 1, 1}, .read = {x}, .write = {partial}});
+    struct vkm_dispatch dispatch = {
+        VKM_DISPATCH("grad.square", VKM_KERNEL_GRAD_SQUARE, vkm_tiles(ctx).row_wg, args),
+        .groups = {VKM_NORM_PARTIALS, 1, 1}, .read = {x}, .write = {partial}};
+    vkm_dispatch_lanes(ctx, &dispatch, count);
+    vkm_rec_dispatch(rec, &dispatch);
 }
 
 void vkm_op_grad_norm(struct vkm_rec *rec, struct vkm_buf partials, struct vkm_buf stats, struct vkm_buf loss_scale,

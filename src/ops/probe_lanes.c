@@ -4,9 +4,9 @@
 
 #include "ops/tiles.h"
 
-enum { LANES = 8, NUMBERS = 2 * PROBE_LANES_ROWS * LANES, LOOPS = 2048, TIMES = 3 };
+enum { NUMBERS = 2 * PROBE_LANES_ROWS * VKM_LANES, LOOPS = 2048, TIMES = 3 };
 
-static enum vkmoe_status run(struct vkmoe_context *ctx, struct vkm_buf x, struct vkm_buf y, bool together, float sums[LANES],
+static enum vkmoe_status run(struct vkmoe_context *ctx, struct vkm_buf x, struct vkm_buf y, bool together, float sums[VKM_LANES],
                              double *seconds)
 {
     struct vkm_rec *rec;
@@ -15,18 +15,18 @@ static enum vkmoe_status run(struct vkmoe_context *ctx, struct vkm_buf x, struct
     if (status)
         return status;
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        .label = "probe", .kernel = VKM_KERNEL_PROBE_LANES, .spec = {LANES, [SPEC_PROBE_TOGETHER] = together},
+        .label = "probe", .kernel = VKM_KERNEL_PROBE_LANES, .spec = {VKM_LANES, [SPEC_PROBE_TOGETHER] = together},
         .spec_count = SPEC_PROBE_TOGETHER + 1, .args = &args, .args_bytes = sizeof args, .groups = {1, 1, 1}, .read = {x},
         .write = {y}});
     if (!(status = vkm_rec_end(rec)) && !(status = vkm_rec_time(rec, 1, seconds)))
         status = vkm_rec_time(rec, TIMES, seconds);
     vkm_rec_destroy(rec);
-    return status ? status : vkm_buf_download(ctx, y, sums, LANES * sizeof *sums);
+    return status ? status : vkm_buf_download(ctx, y, sums, VKM_LANES * sizeof *sums);
 }
 
 static enum vkmoe_status compare(struct vkmoe_context *ctx, struct vkm_buf x, struct vkm_buf y, uint32_t *lanes)
 {
-    float values[NUMBERS], sums[2][LANES];
+    float values[NUMBERS], sums[2][VKM_LANES];
     double seconds[2];
     enum vkmoe_status status;
     for (uint32_t i = 0; i < NUMBERS; i++)
@@ -51,7 +51,7 @@ enum vkmoe_status vkm_lanes_probe(struct vkmoe_context *ctx)
     if ((status = vkm_arena_create(ctx, "probe", VKM_MEMORY_DEVICE, &arena)))
         return status;
     vkm_arena_reserve(arena, "x", NUMBERS * sizeof(float), &x);
-    vkm_arena_reserve(arena, "y", LANES * sizeof(float), &y);
+    vkm_arena_reserve(arena, "y", VKM_LANES * sizeof(float), &y);
     if (!(status = vkm_arena_commit(arena)))
         status = compare(ctx, x, y, &caps->lanes);
     vkm_arena_destroy(arena);

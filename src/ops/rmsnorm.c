@@ -11,6 +11,7 @@ void vkm_op_rmsnorm(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, str
         .groups = vkm_groups(ctx, T), .read = {x, w}, .write = {y, y16}};
     if (y16.bytes)
         vkm_dispatch_narrow(&dispatch, VKM_KERNEL_RMSNORM_16, type);
+    vkm_dispatch_lanes(ctx, &dispatch, D);
     vkm_rec_dispatch(rec, &dispatch);
 }
 
@@ -31,8 +32,10 @@ void vkm_op_rmsnorm_bwd(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w,
     struct vkm_buf rstd = vkm_buf_slice(scratch, 0, T * sizeof(float));
     struct vkm_buf partial = vkm_buf_slice(scratch, rstd_bytes(T), vkm_colsum_scratch(T, D));
     struct vkm_rmsnorm_bwd_args args = {x.addr, w.addr, dy.addr, dx.addr, rstd.addr, T, D, eps};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+    struct vkm_dispatch dispatch = {
         VKM_DISPATCH("rmsnorm.bwd", VKM_KERNEL_RMSNORM_BWD, vkm_tiles(ctx).row_wg, args),
-        .groups = vkm_groups(ctx, T), .read = {x, w, dy}, .write = {dx, rstd}});
+        .groups = vkm_groups(ctx, T), .read = {x, w, dy}, .write = {dx, rstd}};
+    vkm_dispatch_lanes(ctx, &dispatch, D);
+    vkm_rec_dispatch(rec, &dispatch);
     vkm_op_colsum(rec, "rmsnorm.bwd.w", dy, x, rstd, dw, partial, T, D, true);
 }

@@ -102,7 +102,7 @@ _Static_assert(sizeof cm_shapes / sizeof *cm_shapes < VKM_GEMM_CANDIDATES, "room
 
 bool vkm_has_lanes(const struct vkmoe_context *ctx)
 {
-    return ctx->caps.cpu && ctx->caps.int64 && ctx->caps.subgroup == 8;
+    return ctx->caps.cpu && ctx->caps.int64 && ctx->caps.subgroup == VKM_LANES;
 }
 
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type)

@@ -41,6 +41,7 @@ static inline struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context 
 /* All that the device can run, for tuning; their number. */
 enum { VKM_GEMM_CANDIDATES = 8 };
 uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES]);
+enum { VKM_LANES = 8 };
 /* A CPU device that can run shaders/common/lanes.glsl: whether it is worth it is caps.lanes. */
 bool vkm_has_lanes(const struct vkmoe_context *ctx);
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
@@ -68,6 +69,14 @@ static inline uint32_t vkm_div_up(uint64_t a, uint64_t b)
 /* Fills a dispatch's kernel, label, workgroup size and arguments. */
 #define VKM_DISPATCH(label_, kernel_, wg_, args_)                                                                        \
     .label = (label_), .kernel = (kernel_), .spec = {(wg_)}, .spec_count = 1, .args = &(args_), .args_bytes = sizeof(args_)
+
+/* For kernels of common/row.glsl, after the other constants: rows of `width` numbers, whole fours of vectors, are loaded together where the device is better
+ * at that. */
+static inline void vkm_dispatch_lanes(const struct vkmoe_context *ctx, struct vkm_dispatch *dispatch, uint64_t width)
+{
+    dispatch->spec[SPEC_LANES] = ctx->caps.lanes && dispatch->spec[0] == VKM_LANES && width % (4 * VKM_LANES) == 0;
+    dispatch->spec_count = SPEC_LANES + 1;
+}
 
 /* Makes it the variant of a kernel that has a 16-bit array. */
 static inline void vkm_dispatch_narrow(struct vkm_dispatch *dispatch, enum vkm_kernel kernel, uint32_t type)
