@@ -39,6 +39,7 @@ typedef uint32_t uint;
 #define SPEC_GEMM_CM_K 15
 #define SPEC_TYPE 1            /* TYPE_: of the 16-bit array that a kernel named _16 has */
 #define SPEC_LANES 2           /* see common/row.glsl */
+#define ADAMW_TOGETHER 64      /* numbers of a workgroup where SPEC_LANES is set */
 #define SPEC_COLSUM_Y 3        /* there is a y */
 #define SPEC_COLSUM_S 4        /* and an s */
 #define SPEC_EMBED_N 1         /* columns of an invocation */

@@ -28,14 +28,15 @@ void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struc
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_tiles tiles = vkm_tiles(ctx);
-    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0;
-    uint32_t wg = tiles.flat_wg, invocations = (uint32_t)(pairs ? count / 2 : count);
-    struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr, invocations,
-                                  beta1, beta2, eps, decay};
+    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0, lanes = pairs && ctx->caps.lanes && count % ADAMW_TOGETHER == 0;
+    const uint32_t wg = lanes ? VKM_LANES : tiles.flat_wg, each = lanes ? ADAMW_TOGETHER : pairs ? 2 * wg : wg;
+    struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr,
+                                  (uint32_t)(pairs && !lanes ? count / 2 : count), beta1, beta2, eps, decay};
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH("adamw", pairs ? VKM_KERNEL_ADAMW_WIDE : VKM_KERNEL_ADAMW, wg, args),
-        .groups = vkm_groups(ctx, vkm_div_up(invocations, wg)),
+        .groups = vkm_groups(ctx, vkm_div_up(count, each)),
         .read = {control, stats}, .write = {w, g, m, v, w16}};
+    vkm_dispatch_lanes(ctx, &dispatch, lanes ? count : 1);
     if (w16.bytes)
         vkm_dispatch_narrow(&dispatch, VKM_KERNEL_ADAMW_16, type);
     vkm_rec_dispatch(rec, &dispatch);

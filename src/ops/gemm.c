@@ -6,7 +6,7 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routin
     return vkm_div_up(routing->F, vkm_routed_tiles(ctx, routing).bn);
 }
 
-enum { GEMM_LANES_TM = 2, GEMM_LANES_STRIP = 32 }; /* rows and columns of C that gemm_lanes computes at a time */
+enum { GEMM_LANES_STRIP = 32 }; /* columns of C that gemm_lanes computes at a time */
 
 /* gemm_panel's code has a load for each number of the panel: where each is loaded by itself, compiling took a minute. */
 enum { PANEL_BK_UNALIGNED = 8 };
@@ -29,14 +29,15 @@ static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vk
 static bool take_lanes(const struct vkmoe_context *ctx, const struct vkm_gemm *g, struct vkm_gemm_tiles *tiles)
 {
     const uint64_t addresses = g->a.addr | g->b.addr | g->c.addr | g->base.addr | g->act.addr;
+    const bool reduction = g->form == GEMM_TN;
+    const uint32_t tm = reduction ? 4 : 2, terms = reduction && g->routing ? g->k / g->routing->E : g->k; /* of a sum */
     if (!ctx->caps.lanes || addresses % 16 || g->n % GEMM_LANES_STRIP ||
-        (g->form == GEMM_NT ? g->k % 8 : g->form == GEMM_NN ? g->k % 4 : g->m % GEMM_LANES_TM))
+        (reduction ? g->m % tm : g->form == GEMM_NT ? g->k % VKM_LANES : g->k % 4))
         return false;
-    const uint32_t terms = g->routing && g->form == GEMM_TN ? g->k / g->routing->E : g->k; /* of a sum */
     tiles->kernel = VKM_KERNEL_GEMM_LANES;
-    tiles->bk = terms % 128 == 0 || (g->form == GEMM_TN && terms > 96) ? 128 : 64;
+    tiles->bk = (reduction ? terms >= 512 : terms % 128 == 0) ? 128 : 64;
     tiles->bk = tiles->bk < ctx->caps.lanes ? tiles->bk : ctx->caps.lanes;
-    tiles->tm = GEMM_LANES_TM;
+    tiles->tm = tm;
     tiles->tn = 4;
     return true;
 }
