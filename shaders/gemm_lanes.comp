@@ -54,7 +54,7 @@ void load_panel(uint k)
  * instructions, as in gemm_panel. */
 void multiply(uint rows[TM], uint k)
 {
-    uint row_at[TM];
+    uint row_at[TM], first_row = min(rows[0], row_end - TM);
     uint64_t whole_at[TM];
     [[unroll]] for (uint i = 0; i < TM; i++) {
         row_at[i] = FORM == GEMM_TN ? 0 : gathered_a(rows[i]) * p.k;
@@ -69,7 +69,7 @@ void multiply(uint rows[TM], uint k)
         [[unroll]] for (uint i = 0; i < TM; i++) {
             vec4 a;
             [[unroll]] for (uint e = 0; e < 4; e++)
-                a[e] = FORM == GEMM_TN ? ARow(a_row[d + e] + rows[0] * 4).v[i]
+                a[e] = FORM == GEMM_TN ? ARow(a_row[d + e] + first_row * 4).v[i]
                        : WHOLE ? ARow(whole_at[i]).v[d + e] : p.a.v[row_at[i] + min(k + d, p.k - 4) + e];
             [[unroll]] for (uint j = 0; j < TN; j++)
                 acc[i][j] = fma(a.w, b[d + 3][j], fma(a.z, b[d + 2][j], fma(a.y, b[d + 1][j], fma(a.x, b[d][j], acc[i][j]))));

@@ -28,7 +28,7 @@ void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struc
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_tiles tiles = vkm_tiles(ctx);
-    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0, lanes = pairs && ctx->caps.lanes && count % ADAMW_TOGETHER == 0;
+    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0, lanes = pairs && vkm_lanes(ctx) && count % ADAMW_TOGETHER == 0;
     const uint32_t wg = lanes ? VKM_LANES : tiles.flat_wg, each = lanes ? ADAMW_TOGETHER : pairs ? 2 * wg : wg;
     struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr,
                                   (uint32_t)(pairs && !lanes ? count / 2 : count), beta1, beta2, eps, decay};

@@ -12,7 +12,7 @@ static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struc
                  struct vkm_buf out, uint32_t rows, uint32_t cols, uint32_t chunk, bool accumulate)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t wg = ctx->caps.lanes && cols % (4 * VKM_LANES) == 0 ? VKM_LANES : vkm_tiles(ctx).flat_wg;
+    uint32_t wg = vkm_lanes(ctx) && cols % (4 * VKM_LANES) == 0 ? VKM_LANES : vkm_tiles(ctx).flat_wg;
     struct vkm_colsum_args args = {x.addr, y.addr, s.addr, out.addr, rows, cols, chunk, accumulate};
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH(label, VKM_KERNEL_COLSUM, wg, args),

@@ -31,12 +31,12 @@ static bool take_lanes(const struct vkmoe_context *ctx, const struct vkm_gemm *g
     const uint64_t addresses = g->a.addr | g->b.addr | g->c.addr | g->base.addr | g->act.addr;
     const bool reduction = g->form == GEMM_TN;
     const uint32_t tm = reduction ? 4 : 2, terms = reduction && g->routing ? g->k / g->routing->E : g->k; /* of a sum */
-    if (!ctx->caps.lanes || addresses % 16 || g->n % GEMM_LANES_STRIP ||
+    if (!vkm_lanes(ctx) || addresses % 16 || g->n % GEMM_LANES_STRIP ||
         (reduction ? g->m % tm : g->form == GEMM_NT ? g->k % VKM_LANES : g->k % 4))
         return false;
     tiles->kernel = VKM_KERNEL_GEMM_LANES;
     tiles->bk = (reduction ? terms >= 512 : terms % 128 == 0) ? 128 : 64;
-    tiles->bk = tiles->bk < ctx->caps.lanes ? tiles->bk : ctx->caps.lanes;
+    tiles->bk = tiles->bk < vkm_lanes(ctx) ? tiles->bk : vkm_lanes(ctx);
     tiles->tm = tm;
     tiles->tn = 4;
     return true;

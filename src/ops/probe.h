@@ -1,5 +1,5 @@
-/* What a device can do but may not do well. Are its cooperative matrices right, and faster than without them? Drivers have advertised them that are neither
- * (llama.cpp issues 24404 and 24005; lavapipe 26.2 is several times slower with them). */
+/* What a device can do but may not do well. Are its cooperative matrices right, and faster than without them? Drivers have
+ * advertised them that are neither (llama.cpp issues 24404 and 24005; lavapipe 26.2 is several times slower with them). */
 #ifndef VKM_OPS_PROBE_H
 #define VKM_OPS_PROBE_H
 
@@ -8,8 +8,8 @@
 /* What of the following products with operands of `type` can use, once for a context. Fails only as memory and submissions do. */
 enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type);
 
-/* Loads numbers side by side both ways; sets caps.lanes to VKM_LANES_DEPTH where the sums are the same and loading them together (lanes.glsl) is clearly
- * faster. */
+/* Loads numbers side by side both ways; sets caps.lanes to VKM_LANES_DEPTH where the sums are the same and loading them
+ * together (lanes.glsl) is faster. */
 enum { VKM_LANES_DEPTH = 128 };
 enum vkmoe_status vkm_lanes_probe(struct vkmoe_context *ctx);
 

@@ -44,6 +44,11 @@ uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, str
 enum { VKM_LANES = 8 };
 /* A CPU device that can run shaders/common/lanes.glsl: whether it is worth it is caps.lanes. */
 bool vkm_has_lanes(const struct vkmoe_context *ctx);
+/* caps.lanes, where kernels are a CPU device's */
+static inline uint32_t vkm_lanes(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.cpu ? ctx->caps.lanes : 0;
+}
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 
@@ -70,11 +75,11 @@ static inline uint32_t vkm_div_up(uint64_t a, uint64_t b)
 #define VKM_DISPATCH(label_, kernel_, wg_, args_)                                                                        \
     .label = (label_), .kernel = (kernel_), .spec = {(wg_)}, .spec_count = 1, .args = &(args_), .args_bytes = sizeof(args_)
 
-/* For kernels of common/row.glsl, after the other constants: rows of `width` numbers, whole fours of vectors, are loaded together where the device is better
- * at that. */
+/* For kernels of common/row.glsl, after the other constants: rows of `width` numbers, whole fours of vectors, are loaded together
+ * where the device is better at that. */
 static inline void vkm_dispatch_lanes(const struct vkmoe_context *ctx, struct vkm_dispatch *dispatch, uint64_t width)
 {
-    dispatch->spec[SPEC_LANES] = ctx->caps.lanes && dispatch->spec[0] == VKM_LANES && width % (4 * VKM_LANES) == 0;
+    dispatch->spec[SPEC_LANES] = vkm_lanes(ctx) && dispatch->spec[0] == VKM_LANES && width % (4 * VKM_LANES) == 0;
     dispatch->spec_count = SPEC_LANES + 1;
 }
 
