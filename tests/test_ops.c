@@ -21,7 +21,7 @@ ParameterizedTestParameters(ops, equals_reference)
     for (size_t t = 0; ops_case_tables[t]; t++)
         for (size_t i = 0; ops_case_tables[t][i].name; i++)
             for (size_t v = 0; ops_variants[v].name; v++) {
-                if (!ops_variant_fits(&ops_variants[v], ops_case_tables[t][i].narrow))
+                if (!ops_variant_fits(&ops_variants[v], ops_case_tables[t][i].narrow, ops_case_tables[t][i].lanes))
                     continue;
                 if (count == MAX_PARAMETERS)
                     abort();

@@ -14,6 +14,7 @@ struct ops_case {
     size_t count;         /* index < count: the shapes of the tests */
     size_t large;         /* then as many that only the self-test has time for */
     bool narrow;          /* with 16-bit operands: of ops->type */
+    bool lanes;           /* in kernels that can load lanes' neighbours together */
 };
 
 /* All operations, table by table; ends in NULL. */

@@ -173,9 +173,9 @@ static bool swiglu(struct ops *o, size_t index, struct ops_result *result)
 
 const struct ops_case ops_cases_dense[] = {
     {"embed", embed, CASE_COUNT(case_embeds), CASE_COUNT(case_embeds_large)},
-    {"rmsnorm", rmsnorm, CASE_COUNT(case_norms), CASE_COUNT(case_norms_large)},
-    {"colsum", colsum, CASE_COUNT(case_norms), CASE_COUNT(case_norms_large)},
-    {"gemm", gemm, CASE_COUNT(case_gemms), CASE_COUNT(case_gemms_large)},
-    {"SwiGLU", swiglu, CASE_COUNT(case_gemms), CASE_COUNT(case_gemms_large)},
+    {"rmsnorm", rmsnorm, CASE_COUNT(case_norms), CASE_COUNT(case_norms_large), .lanes = true},
+    {"colsum", colsum, CASE_COUNT(case_norms), CASE_COUNT(case_norms_large), .lanes = true},
+    {"gemm", gemm, CASE_COUNT(case_gemms), CASE_COUNT(case_gemms_large), .lanes = true},
+    {"SwiGLU", swiglu, CASE_COUNT(case_gemms), CASE_COUNT(case_gemms_large), .lanes = true},
     {0},
 };

@@ -254,10 +254,10 @@ static bool combine(struct ops *o, size_t index, struct ops_result *result)
 
 const struct ops_case ops_cases_moe[] = {
     {"route", route, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
-    {"grouped rows", grouped_rows, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
-    {"grouped reduction", grouped_reduction, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
-    {"grouped SwiGLU", grouped_swiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
-    {"grouped dSwiGLU", grouped_dswiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"grouped rows", grouped_rows, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
+    {"grouped reduction", grouped_reduction, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
+    {"grouped SwiGLU", grouped_swiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
+    {"grouped dSwiGLU", grouped_dswiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {"combine", combine, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
     {0},
 };

@@ -147,8 +147,8 @@ static bool skip(struct ops *o, size_t index, struct ops_result *result)
 }
 
 const struct ops_case ops_cases_optim[] = {
-    {"gradient norm", norm, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
-    {"AdamW", adamw, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
+    {"gradient norm", norm, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large), .lanes = true},
+    {"AdamW", adamw, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large), .lanes = true},
     {"skipped steps", skip, 5},
     {0},
 };

@@ -82,9 +82,9 @@ const struct ops_variant ops_variants[] = {
     {0},
 };
 
-bool ops_variant_fits(const struct ops_variant *variant, bool narrow)
+bool ops_variant_fits(const struct ops_variant *variant, bool narrow, bool lanes)
 {
-    return (variant->type != TYPE_F32) == narrow;
+    return (variant->type != TYPE_F32) == narrow && (variant->choose != choose_lanes || lanes);
 }
 
 static void *must(void *p)

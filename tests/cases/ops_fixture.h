@@ -48,8 +48,8 @@ struct ops_variant {
 };
 /* Ends in a row of zeros; first come the device's own kernels. */
 extern const struct ops_variant ops_variants[];
-/* Whether operations of that kind (narrow: with 16-bit operands) run so. */
-bool ops_variant_fits(const struct ops_variant *variant, bool narrow);
+/* Whether operations of that kind (narrow: with 16-bit operands; lanes: see struct ops_case) run so. */
+bool ops_variant_fits(const struct ops_variant *variant, bool narrow, bool lanes);
 
 struct ops {
     struct vkmoe_context *ctx;

@@ -167,7 +167,7 @@ static bool run_variant(struct vkmoe_context *ctx, struct said *said, const stru
     bool fine = true;
     for (size_t t = 0; ops_case_tables[t]; t++)
         for (const struct ops_case *c = ops_case_tables[t]; c->name && fine && !test->lost; c++) {
-            if (!ops_variant_fits(variant, c->narrow) || (test->only && !contains(c->name, test->only)))
+            if (!ops_variant_fits(variant, c->narrow, c->lanes) || (test->only && !contains(c->name, test->only)))
                 continue;
             struct selftest_result *r = &test->results[test->count];
             *r = (struct selftest_result){ .operation = c, .variant = variant };
