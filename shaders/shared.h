@@ -393,7 +393,7 @@ ARGS(grad_norm) { /* partial [groups] = sums of squares; the last kernel turns a
     uint growth;      /* good steps after which the loss scale doubles; 0: it never changes */
 };
 
-ARGS(adamw) { /* _16: w16 = w in 16 bits; _wide: count pairs */
+ARGS(adamw) { /* _16: w16 = w in 16 bits; _wide: count pairs, but numbers with SPEC_LANES */
     F32 w, g, m, v, w16;
     Control control;
     Stats stats;

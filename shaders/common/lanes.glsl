@@ -1,4 +1,4 @@
-/* Loads and stores of what lies side by side, by a subgroup of eight, as lavapipe 26 does them best. What each lane loads from an
+/* Loads of what lies side by side, by a subgroup of eight, as lavapipe 26 does them best. What each lane loads from an
  * address of its own is gathered word by word. But an address that is the same in all lanes is loaded as a scalar, and of scalars
  * side by side, each taken by one lane, LLVM makes one load of a vector: ten times as fast. It does not where a shuffle of constant
  * lanes follows (it picks scalars then). Worth it on devices with caps.lanes. */
@@ -7,7 +7,7 @@ const uint LANES = 8;
 layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer LaneRow { float v[2 * LANES]; };
 
 /* Of element i */
-#ifdef INT64
+#ifdef WIDE
 #define ADDRESS uint64_t
 ADDRESS address_of(F32 array, uint i) { return pack64(uvec2(array)) + uint64_t(i) * 4; }
 #else

@@ -1,9 +1,6 @@
-/* What goes with lanes.glsl where the device has 64-bit integers */
-#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+/* What goes with lanes.glsl in kernels that have 64-bit integers (-DWIDE) */
 #extension GL_KHR_shader_subgroup_shuffle : require
-#define INT64
 #include "common/lanes.glsl"
-layout(buffer_reference, scalar, buffer_reference_align = 8) buffer LanePairs { uint64_t v[]; };
 
 /* The reverse of load_lanes2, i even: two neighbours from each lane, which is half as many stores */
 void store_lanes2(F32 array, uint i, vec2 x)
@@ -13,10 +10,10 @@ void store_lanes2(F32 array, uint i, vec2 x)
     float even2 = subgroupShuffle(x.y, from), odd2 = subgroupShuffle(x.y, from + 1);
     bool upper = gl_SubgroupInvocationID >= LANES / 2;
     vec2 pair = upper ? vec2(even2, odd2) : vec2(even, odd);
-    LanePairs(uvec2(array)).v[i / 2 + gl_SubgroupInvocationID] = pack64(floatBitsToUint(pair));
+    store_pair(array, i / 2 + gl_SubgroupInvocationID, pair);
 }
 
-/* x[i] of lane l becomes x[l] of lane i. zero: 0, which the compiler must not know, see above */
+/* x[i] of lane l becomes x[l] of lane i. zero: 0, which the compiler must not know: see lanes.glsl */
 void transpose_lanes(inout float x[LANES], uint zero)
 {
     [[unroll]] for (uint i = 0; i < LANES; i++)

@@ -7,7 +7,7 @@ void vkm_op_grad_square(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf pa
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH("grad.square", VKM_KERNEL_GRAD_SQUARE, vkm_tiles(ctx).row_wg, args),
         .groups = {VKM_NORM_PARTIALS, 1, 1}, .read = {x}, .write = {partial}};
-    vkm_dispatch_lanes(ctx, &dispatch, count);
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_fit(ctx, count));
     vkm_rec_dispatch(rec, &dispatch);
 }
 
@@ -28,7 +28,8 @@ void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struc
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_tiles tiles = vkm_tiles(ctx);
-    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0, lanes = pairs && vkm_lanes(ctx) && count % ADAMW_TOGETHER == 0;
+    const bool pairs = tiles.pairs && !w16.bytes && count % 2 == 0;
+    const bool lanes = pairs && vkm_lanes(ctx) && count % ADAMW_TOGETHER == 0;
     const uint32_t wg = lanes ? VKM_LANES : tiles.flat_wg, each = lanes ? ADAMW_TOGETHER : pairs ? 2 * wg : wg;
     struct vkm_adamw_args args = {w.addr, g.addr, m.addr, v.addr, w16.addr, control.addr, stats.addr,
                                   (uint32_t)(pairs && !lanes ? count / 2 : count), beta1, beta2, eps, decay};
@@ -36,7 +37,7 @@ void vkm_op_adamw(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf g, struc
         VKM_DISPATCH("adamw", pairs ? VKM_KERNEL_ADAMW_WIDE : VKM_KERNEL_ADAMW, wg, args),
         .groups = vkm_groups(ctx, vkm_div_up(count, each)),
         .read = {control, stats}, .write = {w, g, m, v, w16}};
-    vkm_dispatch_lanes(ctx, &dispatch, lanes ? count : 1);
+    vkm_dispatch_lanes(&dispatch, lanes);
     if (w16.bytes)
         vkm_dispatch_narrow(&dispatch, VKM_KERNEL_ADAMW_16, type);
     vkm_rec_dispatch(rec, &dispatch);

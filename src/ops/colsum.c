@@ -12,7 +12,8 @@ static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struc
                  struct vkm_buf out, uint32_t rows, uint32_t cols, uint32_t chunk, bool accumulate)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t wg = vkm_lanes(ctx) && cols % (4 * VKM_LANES) == 0 ? VKM_LANES : vkm_tiles(ctx).flat_wg;
+    const bool together = vkm_lanes_fit(ctx, cols);
+    uint32_t wg = together ? VKM_LANES : vkm_tiles(ctx).flat_wg;
     struct vkm_colsum_args args = {x.addr, y.addr, s.addr, out.addr, rows, cols, chunk, accumulate};
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH(label, VKM_KERNEL_COLSUM, wg, args),
@@ -22,7 +23,7 @@ static void pass(struct vkm_rec *rec, const char *label, struct vkm_buf x, struc
         dispatch.read[reads++] = y;
     if (s.bytes)
         dispatch.read[reads++] = s;
-    vkm_dispatch_lanes(ctx, &dispatch, cols);
+    vkm_dispatch_lanes(&dispatch, together);
     dispatch.spec[SPEC_COLSUM_Y] = y.bytes > 0;
     dispatch.spec[SPEC_COLSUM_S] = s.bytes > 0;
     dispatch.spec_count = SPEC_COLSUM_S + 1;

@@ -77,13 +77,7 @@ static bool decide(struct probe *p)
     return right;
 }
 
-enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type)
-{
-    enum vkmoe_status status = vkm_lanes_probe(ctx);
-    return status || type == TYPE_F32 ? status : vkm_cm_probe(ctx, type);
-}
-
-enum vkmoe_status vkm_cm_probe(struct vkmoe_context *ctx, uint32_t type)
+static enum vkmoe_status probe_matrices(struct vkmoe_context *ctx, uint32_t type)
 {
     struct vkm_cm *cm = &ctx->caps.cm[type];
     struct probe p = {.ctx = ctx, .type = type, .n = ctx->caps.cpu ? 128 : 1024};
@@ -112,4 +106,10 @@ enum vkmoe_status vkm_cm_probe(struct vkmoe_context *ctx, uint32_t type)
         status = vkm_attention_probe(ctx, type);
     cm->probed = !status;
     return status;
+}
+
+enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type)
+{
+    enum vkmoe_status status = vkm_lanes_probe(ctx);
+    return status || type == TYPE_F32 ? status : probe_matrices(ctx, type);
 }

@@ -5,7 +5,10 @@
 
 #include "gpu/context.h"
 
-/* What of the following products with operands of `type` can use, once for a context. Fails only as memory and submissions do. */
+/* Finds out, once for a context, what products with operands of `type` can use: for all types what vkm_lanes_probe does, for
+ * 16-bit ones whether cooperative matrices multiply small integers, whose sums are exact in any order, to the same values as plain
+ * kernels in all three forms, and in less time (caps.cm[type].use), then the same of attention. Fails only as memory and
+ * submissions do. */
 enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type);
 
 /* Loads numbers side by side both ways; sets caps.lanes to VKM_LANES_DEPTH where the sums are the same and loading them
@@ -13,13 +16,9 @@ enum vkmoe_status vkm_probe(struct vkmoe_context *ctx, uint32_t type);
 enum { VKM_LANES_DEPTH = 128 };
 enum vkmoe_status vkm_lanes_probe(struct vkmoe_context *ctx);
 
-/* Runs products of small integers, whose sums are exact in any order, in all three forms with plain kernels and with
- * cooperative matrices of `type`; sets caps.cm[type].use where each value is the same and the time is less. Then the same of attention. */
-enum vkmoe_status vkm_cm_probe(struct vkmoe_context *ctx, uint32_t type);
-
 /* Runs attention and its backward without and with them, on numbers that 16 bits hold and whose scores are exact; sets
  * caps.cm[type].use_attention where o and dqkv of one head are as far from double precision as the rounding of weights and of
- * their gradients allows, and the time is less. vkm_cm_probe calls it. */
+ * their gradients allows, and the time is less. vkm_probe calls it. */
 enum vkmoe_status vkm_attention_probe(struct vkmoe_context *ctx, uint32_t type);
 
 #endif

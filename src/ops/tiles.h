@@ -75,11 +75,16 @@ static inline uint32_t vkm_div_up(uint64_t a, uint64_t b)
 #define VKM_DISPATCH(label_, kernel_, wg_, args_)                                                                        \
     .label = (label_), .kernel = (kernel_), .spec = {(wg_)}, .spec_count = 1, .args = &(args_), .args_bytes = sizeof(args_)
 
-/* For kernels of common/row.glsl, after the other constants: rows of `width` numbers, whole fours of vectors, are loaded together
- * where the device is better at that. */
-static inline void vkm_dispatch_lanes(const struct vkmoe_context *ctx, struct vkm_dispatch *dispatch, uint64_t width)
+/* Kernels of common/row.glsl load rows of so many numbers together: whole fours of vectors, where the device is better at that. */
+static inline bool vkm_lanes_fit(const struct vkmoe_context *ctx, uint64_t width)
 {
-    dispatch->spec[SPEC_LANES] = vkm_lanes(ctx) && dispatch->spec[0] == VKM_LANES && width % (4 * VKM_LANES) == 0;
+    return vkm_lanes(ctx) && width % (4 * VKM_LANES) == 0;
+}
+
+/* Tells them, after the other constants; such a dispatch's workgroup is of VKM_LANES. */
+static inline void vkm_dispatch_lanes(struct vkm_dispatch *dispatch, bool together)
+{
+    dispatch->spec[SPEC_LANES] = together;
     dispatch->spec_count = SPEC_LANES + 1;
 }
 
