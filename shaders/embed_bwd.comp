@@ -19,7 +19,17 @@ void main()
     float sum[N];
     [[unroll]] for (uint n = 0; n < N; n++)
         sum[n] = 0.0;
-    for (uint t0 = 0; t0 < p.T; t0 += lanes) {
+    for (uint t0 = 0, past = 0; t0 < p.T; t0 += lanes) {
+        if (t0 >= past) { /* AHEAD at a time are looked through for any */
+            bool any = false;
+            [[unroll]] for (uint j = 0; j < AHEAD; j++)
+                any = any || p.tok.v[min(t0 + j * lanes + lane, p.T - 1)] == v;
+            past = t0 + AHEAD * lanes;
+            if (subgroupBallot(any) == uvec4(0)) {
+                t0 = past - lanes;
+                continue;
+            }
+        }
         uint t = t0 + lane;
         uvec4 hits = subgroupBallot(t < p.T && p.tok.v[min(t, p.T - 1)] == v);
         [[unroll]] for (uint word = 0; word < WORDS; word++) {
