@@ -1,7 +1,8 @@
 #include "ops/colsum.h"
 #include "ops/tiles.h"
 
-enum { CHUNK = 64 }; /* rows that an invocation adds in one pass, or in the first of two */
+/* Rows that an invocation adds in one pass, or in the first of two. A CPU device takes longer to begin another pass than to add. */
+enum { CHUNK = 64, CHUNK_CPU = 1024 };
 
 uint64_t vkm_colsum_scratch(uint32_t rows, uint32_t cols)
 {
@@ -34,11 +35,11 @@ void vkm_op_colsum(struct vkm_rec *rec, const char *label, struct vkm_buf x, str
                    struct vkm_buf out, struct vkm_buf scratch, uint32_t rows, uint32_t cols, bool accumulate)
 {
     struct vkm_buf none = {0};
-    uint32_t chunks = vkm_div_up(rows, CHUNK);
-    if (rows <= CHUNK) {
+    const uint32_t chunk = vkm_rec_context(rec)->caps.cpu ? CHUNK_CPU : CHUNK, chunks = vkm_div_up(rows, chunk);
+    if (rows <= chunk) {
         pass(rec, label, x, y, s, out, rows, cols, rows, accumulate);
         return;
     }
-    pass(rec, label, x, y, s, scratch, rows, cols, CHUNK, false);
+    pass(rec, label, x, y, s, scratch, rows, cols, chunk, false);
     pass(rec, label, scratch, none, none, out, chunks, cols, chunks, accumulate);
 }
