@@ -10,7 +10,7 @@ PUSH(colsum);
 
 float load_column(F32 array, uint row, uint c)
 {
-    return TOGETHER ? load_lanes(address_of(array, row * p.cols + c), 0) : array.v[row * p.cols + c];
+    return TOGETHER ? load_row(array, row * p.cols + c) : array.v[row * p.cols + c];
 }
 
 void main()

@@ -4,7 +4,7 @@
 #include "common/reduce.glsl"
 #include "common/gemm.glsl"
 /* The product for a CPU device, C[row, col] += sum over BK of A[row, k] B[k, col] at a time: one subgroup a workgroup, an invocation
- * holds a panel of B, BK deep and TN columns wide, and goes through the tile's BM rows with it. A is loaded uniformly; B, which
+ * holds a panel of B, BK deep and TN columns wide, and goes through TM of the tile's BM rows with it. A is loaded uniformly; B, which
  * such a device loads word by word, once for all rows. A dual product has TN / 2 columns of each, and the tile in two passes. */
 const uint LANES = gl_WorkGroupSize.x, PASSES = DUAL ? 2 : 1, COLUMNS = TN / PASSES;
 
@@ -13,7 +13,7 @@ float acc[TN];
 uint col[COLUMNS];  /* of C; neighbours in pairs: one load of 64 bits */
 bool stored[COLUMNS];
 uint a_row[BK];     /* TN: where A's rows begin */
-shared float partial[BM * TN * LANES]; /* sums of the tile between one panel and the next */
+shared float partial[TM * TN * LANES]; /* sums of TM rows between one panel and the next */
 
 /* B's elements i and i + 1, i even */
 vec2 pair(uint i)
@@ -98,8 +98,9 @@ void finish(uint row)
 void main()
 {
     locate();
-    for (uint pass = 0; pass < PASSES; pass++) {
-        uint left = gl_WorkGroupID.y * LANES * TN + pass * LANES * COLUMNS;
+    for (uint pass = 0; pass < PASSES * (BM / TM); pass++) {
+        uint top = row0 + pass / PASSES * TM, bottom = max(min(top + TM, row_end), top);
+        uint left = gl_WorkGroupID.y * LANES * TN + pass % PASSES * LANES * COLUMNS;
         [[unroll]] for (uint j = 0; j < COLUMNS; j++) {
             col[j] = left + (j / 2 * LANES + gl_SubgroupInvocationID) * 2 + j % 2;
             stored[j] = col[j] < p.n;
@@ -108,8 +109,8 @@ void main()
         uint k = k0;
         do {
             load_panel(k);
-            for (uint r = 0; r < row_end - row0; r++) {
-                uint row = min(row0 + r, row_end - 1); /* see gathered_a */
+            for (uint r = 0; r < bottom - top; r++) {
+                uint row = min(top + r, row_end - 1); /* see gathered_a */
                 [[unroll]] for (uint j = 0; j < TN; j++)
                     acc[j] = k > k0 ? partial[(r * TN + j) * LANES + gl_SubgroupInvocationID] : 0.0;
                 multiply(row, k);

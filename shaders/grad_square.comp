@@ -14,7 +14,7 @@ void main()
     for (uint first = begin; first < end; first += AHEAD * gl_WorkGroupSize.x) {
         float x[AHEAD];
         [[unroll]] for (uint j = 0; j < AHEAD; j++)
-            x[j] = TOGETHER ? load_row(p.x, 0, first + j * LANES, end)
+            x[j] = TOGETHER ? load_row(p.x, min(first + j * LANES, end - LANES))
                             : p.x.v[min(first + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x, end - 1)];
         [[unroll]] for (uint j = 0; j < AHEAD; j++)
             sum = first + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x < end ? fma(x[j], x[j], sum) : sum;

@@ -14,26 +14,18 @@ void main()
     uint t = group_index();
     if (t >= p.T)
         return;
-    uint row = min(t, p.T - 1) * p.D, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    uint row = min(t, p.T - 1) * p.D, lane = gl_LocalInvocationID.x;
     float square = 0.0;
-    for (uint first = 0; first < p.D; first += EACH * lanes)
-        [[unroll]] for (uint j = 0; j < EACH; j++) {
-            uint d = first + j * lanes;
-            if (TOGETHER || d + lane < p.D) {
-                float x = load_row(p.x, row, d, p.D);
-                square = fma(x, x, square);
-            }
-        }
+    FOR_ROW(d, p.D) {
+        float x = load_row(p.x, row + d);
+        square = fma(x, x, square);
+    }
     float rstd = inversesqrt(workgroup_sum(square) / float(p.D) + p.eps);
-    for (uint first = 0; first < p.D; first += EACH * lanes)
-        [[unroll]] for (uint j = 0; j < EACH; j++) {
-            uint d = first + j * lanes;
-            if (TOGETHER || d + lane < p.D) {
-                float y = load_row(p.x, row, d, p.D) * rstd * load_row(p.w, 0, d, p.D);
-                p.y.v[row + d + lane] = y;
+    FOR_ROW(d, p.D) {
+        float y = load_row(p.x, row + d) * rstd * load_row(p.w, d);
+        p.y.v[row + d + lane] = y;
 #ifdef WITH_16
-                store16(p.y16, row + d + lane, y);
+        store16(p.y16, row + d + lane, y);
 #endif
-            }
-        }
+    }
 }

@@ -44,10 +44,10 @@ typedef uint32_t uint;
 #define SPEC_COLSUM_S 4        /* and an s */
 #define SPEC_EMBED_N 1         /* columns of an invocation */
 #define SPEC_EMBED_ROWS 2      /* loaded at once */
-#define SPEC_COMBINE_K 2
-#define SPEC_COMBINE_WEIGHTED 3 /* there are weights */
-#define SPEC_COMBINE_VEC4 4    /* rows are whole vec4s */
-#define SPEC_ROPE_HALF 1       /* width of a head / 2 */
+#define SPEC_COMBINE_K 3
+#define SPEC_COMBINE_WEIGHTED 4 /* there are weights */
+#define SPEC_COMBINE_VEC4 5    /* rows are whole vec4s */
+#define SPEC_ROPE_HALF 3       /* width of a head / 2 */
 #define SPEC_ATTENTION_WIDTH 1 /* width of a head / 4 */
 #define SPEC_ATTENTION_LANES 2 /* invocations that share a query or key, a power of two */
 #define SPEC_ATTENTION_TYPE 3  /* TYPE_F16 or TYPE_BF16; attention_cm alone, as the following */

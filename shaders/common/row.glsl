@@ -1,14 +1,23 @@
 /* Loads along the lanes of a workgroup. TOGETHER: as lanes.glsl does, of a workgroup that is a subgroup of eight. */
 #include "common/lanes.glsl"
-layout(constant_id = SPEC_LANES) const bool TOGETHER = false;
+layout(constant_id = SPEC_LANES) const uint ROW = 0; /* a row's length; in kernels that have no rows 1; 0: not TOGETHER */
+const bool TOGETHER = ROW != 0;
 
-const uint EACH = 4; /* such loads at a time: TOGETHER has whole ones */
+/* Vectors at a time: TOGETHER has whole ones */
+const uint EACH = ROW == 0 ? 4 : ROW % (16 * LANES) == 0 ? 16 : ROW % (8 * LANES) == 0 ? 8 : 4;
 
-/* Element first + (the invocation's number), of an array that ends at a multiple of the workgroup's size where TOGETHER is set;
- * first, a multiple of it, is brought below `end` (see gathered_a in gemm.glsl). */
-float load_row(F32 array, uint row, uint first, uint end)
+/* For the numbers d + (the invocation's) of a row of n. A round of a loop is dear on a CPU device, whose compiler knows n. TOGETHER
+ * d is brought below n: see gathered_a in gemm.glsl. */
+#define FOR_ROW(d, n)                                                                                  \
+    for (uint d##_first = 0; d##_first < (TOGETHER ? ROW : n); d##_first += EACH * gl_WorkGroupSize.x) \
+        [[unroll]] for (uint d##_each = 0, d = row_part(d##_first, n); d##_each < EACH;                \
+                        d##_each++, d = row_part(d##_first + d##_each * gl_WorkGroupSize.x, n))        \
+            if (TOGETHER || d + gl_LocalInvocationID.x < n)
+
+uint row_part(uint d, uint n) { return TOGETHER ? min(d, ROW - LANES) : d; }
+
+/* Element first + (the invocation's number); TOGETHER the array has all of LANES. */
+float load_row(F32 array, uint first)
 {
-    if (TOGETHER)
-        return load_lanes(address_of(array, row + min(first, end - LANES)), 0);
-    return array.v[row + first + gl_LocalInvocationID.x];
+    return TOGETHER ? load_lanes(address_of(array, first), 0) : array.v[first + gl_LocalInvocationID.x];
 }

@@ -21,3 +21,9 @@ uint64_t vkm_host_memory_available(void)
 #endif
     return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : UINT64_MAX;
 }
+
+uint32_t vkm_host_processors(void)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    return processors > 1 ? (uint32_t)processors : 1;
+}

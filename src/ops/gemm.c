@@ -35,6 +35,8 @@ static bool take_lanes(const struct vkmoe_context *ctx, const struct vkm_gemm *g
         (reduction ? g->m % tm : g->form == GEMM_NT ? g->k % VKM_LANES : g->k % 4))
         return false;
     tiles->kernel = VKM_KERNEL_GEMM_LANES;
+    if (!g->routing || reduction) /* else the tile map has them */
+        tiles->bm = vkm_lanes_rows(tiles->bm, g->m, (uint64_t)vkm_div_up(g->n, tiles->bn) * (g->routing ? g->routing->E : 1));
     tiles->bk = (reduction ? terms >= 512 : terms % 128 == 0) ? 128 : 64;
     tiles->bk = tiles->bk < vkm_lanes(ctx) ? tiles->bk : vkm_lanes(ctx);
     tiles->tm = tm;

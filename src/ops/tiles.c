@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/host.h"
+
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
 {
     const struct vkm_caps *caps = &ctx->caps;
@@ -29,7 +31,7 @@ enum { FEW_ROWS = 48, FEW_BM = 64 };
 struct shape {
     uint32_t bm, bn, bk, tm, tn;
 };
-/* A lane has all bm rows of tn columns, bk deep at a time. */
+/* A lane has tm rows of tn columns, bk deep at a time. */
 static const struct shape panel_shapes[] = {
     {64, 0, 64, 64, 8}, {32, 0, 64, 32, 8}, {16, 0, 64, 16, 8}, {64, 0, 32, 64, 8}, {64, 0, 64, 64, 4}, {64, 0, 128, 64, 4}};
 /* An invocation has tm by tn. */
@@ -57,7 +59,7 @@ static uint32_t tiled_shared_bytes(const struct vkm_gemm_tiles *t)
 /* And gemm_panel.comp. */
 static uint32_t panel_shared_bytes(const struct vkm_gemm_tiles *t)
 {
-    return 4 * (t->bm * t->bn + 256);
+    return 4 * (t->tm * t->bn + 256);
 }
 
 /* The tiles of one shape; false: the device has not what it takes. */
@@ -136,6 +138,24 @@ struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t t
         if (candidates[i].bm <= FEW_BM)
             return candidates[i];
     return candidates[0];
+}
+
+uint32_t vkm_lanes_rows(uint32_t least, uint64_t rows, uint64_t others)
+{
+    uint32_t bm = VKM_LANES_ROWS;
+    while (bm > least && vkm_div_up(rows, bm) * others < 4ull * vkm_host_processors())
+        bm /= 2;
+    return bm;
+}
+
+struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r)
+{
+    const uint64_t rows = (uint64_t)r->T * r->K;
+    const enum vkm_rows many = vkm_gemm_rows(rows, r->E);
+    struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, r->type, many);
+    if (vkm_lanes(ctx) && r->type == TYPE_F32 && many == VKM_ROWS_MANY)
+        tiles.bm = vkm_lanes_rows(tiles.bm, rows, vkm_div_up(r->F < r->D ? r->F : r->D, tiles.bn));
+    return tiles;
 }
 
 /* ---- attention -------------------------------------------------------------------------------------------------- */

@@ -34,10 +34,8 @@ static inline struct vkm_tuned vkm_tuned_of(const struct vkm_gemm_tiles *t)
 struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type, enum vkm_rows rows);
 /* Which it is for so many rows in all of a product's groups (1 of a dense product). */
 enum vkm_rows vkm_gemm_rows(uint64_t rows, uint64_t groups);
-static inline struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r)
-{
-    return vkm_gemm_tiles(ctx, r->type, vkm_gemm_rows((uint64_t)r->T * r->K, r->E));
-}
+/* Of the products whose rows are the experts' */
+struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r);
 /* All that the device can run, for tuning; their number. */
 enum { VKM_GEMM_CANDIDATES = 8 };
 uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES]);
@@ -49,6 +47,10 @@ static inline uint32_t vkm_lanes(const struct vkmoe_context *ctx)
 {
     return ctx->caps.cpu ? ctx->caps.lanes : 0;
 }
+/* Rows of a tile of gemm_lanes, which loads its part of B for each tile: the most that leave each processor some, of `rows` by
+ * `others` tiles; at least `least`, a power of two. */
+enum { VKM_LANES_ROWS = 256 };
+uint32_t vkm_lanes_rows(uint32_t least, uint64_t rows, uint64_t others);
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 
@@ -80,11 +82,16 @@ static inline bool vkm_lanes_fit(const struct vkmoe_context *ctx, uint64_t width
 {
     return vkm_lanes(ctx) && width % (4 * VKM_LANES) == 0;
 }
-
-/* Tells them, after the other constants; such a dispatch's workgroup is of VKM_LANES. */
-static inline void vkm_dispatch_lanes(struct vkm_dispatch *dispatch, bool together)
+/* Their SPEC_LANES */
+static inline uint32_t vkm_lanes_row(const struct vkmoe_context *ctx, uint32_t width)
 {
-    dispatch->spec[SPEC_LANES] = together;
+    return vkm_lanes_fit(ctx, width) ? width : 0;
+}
+
+/* Tells them, after the other constants; such a dispatch's workgroup is of VKM_LANES. row: SPEC_LANES */
+static inline void vkm_dispatch_lanes(struct vkm_dispatch *dispatch, uint32_t row)
+{
+    dispatch->spec[SPEC_LANES] = row;
     dispatch->spec_count = SPEC_LANES + 1;
 }
 

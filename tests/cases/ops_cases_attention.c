@@ -90,7 +90,7 @@ static bool narrow_attention(struct ops *o, size_t index, struct ops_result *res
 }
 
 const struct ops_case ops_cases_attention[] = {
-    {"rope", rope, CASE_COUNT(case_attentions), CASE_COUNT(case_attentions_large)},
+    {"rope", rope, CASE_COUNT(case_attentions), CASE_COUNT(case_attentions_large), .lanes = true},
     {"attention", attention, CASE_COUNT(case_attentions), CASE_COUNT(case_attentions_large)},
     {"16-bit attention", narrow_attention, CASE_COUNT(case_narrow_attentions), CASE_COUNT(case_narrow_attentions_large), true},
     {0},

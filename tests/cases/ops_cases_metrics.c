@@ -410,6 +410,6 @@ const struct ops_case ops_cases_metrics[] = {
     {"loss-free balance", lossfree, CASE_COUNT(case_experts)},
     {"squares", square, CASE_COUNT(case_lengths), CASE_COUNT(case_lengths_large)},
     {"PES", pes, CASE_COUNT(case_outputs)},
-    {"dropped experts", dropped, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"dropped experts", dropped, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {0},
 };

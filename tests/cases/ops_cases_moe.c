@@ -258,6 +258,6 @@ const struct ops_case ops_cases_moe[] = {
     {"grouped reduction", grouped_reduction, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {"grouped SwiGLU", grouped_swiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {"grouped dSwiGLU", grouped_dswiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
-    {"combine", combine, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"combine", combine, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {0},
 };
