@@ -21,28 +21,26 @@ void main()
     for (uint j0 = 0; j0 < last; j0 += BLOCK) {
         float score[BLOCK];
         float block_top = top;
-        vec4 score4[BLOCK];
-        [[unroll]] for (uint jj = 0; jj < BLOCK; jj++)
-            score4[jj] = vec4(0.0);
-        for (uint i = 0; i < N; i++)
-            [[unroll]] for (uint jj = 0; jj < BLOCK; jj++)
-                score4[jj] = fma(q[i], qkv.v[at(min(j0 + jj, p.S - 1), 1, i)], score4[jj]);
         [[unroll]] for (uint jj = 0; jj < BLOCK; jj++) {
-            float sum = lanes_sum(total4(score4[jj]));
+            uint j = min(j0 + jj, p.S - 1);
+            vec4 terms = vec4(0.0);
+            for (uint i = 0; i < N; i++)
+                terms = fma(q[i], qkv.v[at(j, 1, i)], terms);
+            float sum = lanes_sum(terms);
             score[jj] = j0 + jj <= s ? sum : -1.0 / 0.0;
             block_top = max(block_top, score[jj]);
         }
         float shrink = exp(top - block_top);
         top = block_top;
         total *= shrink;
-        [[unroll]] for (uint jj = 0; jj < BLOCK; jj++) {
-            score[jj] = exp(score[jj] - top);
-            total += score[jj];
-        }
-        for (uint i = 0; i < N; i++) {
+        for (uint i = 0; i < N; i++)
             acc[i] *= shrink;
-            [[unroll]] for (uint jj = 0; jj < BLOCK; jj++)
-                acc[i] = fma(vec4(score[jj]), qkv.v[at(min(j0 + jj, p.S - 1), 2, i)], acc[i]);
+        [[unroll]] for (uint jj = 0; jj < BLOCK; jj++) {
+            uint j = min(j0 + jj, p.S - 1);
+            float weight = exp(score[jj] - top);
+            total += weight;
+            for (uint i = 0; i < N; i++)
+                acc[i] = fma(vec4(weight), qkv.v[at(j, 2, i)], acc[i]);
         }
     }
     if (own >= p.S)

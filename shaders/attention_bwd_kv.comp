@@ -4,6 +4,7 @@
 #include "common/attention.glsl"
 /* dv_j = sum_s>=j w_sj do_s; dk_j = scale sum_s>=j ds_sj q_s, with w and ds as in attention_bwd_q.comp, which ran before
  * and left delta */
+#define BLOCK 2 /* queries at a time */
 
 void main()
 {
@@ -18,20 +19,29 @@ void main()
         dk[i] = vec4(0.0);
         dv[i] = vec4(0.0);
     }
-    for (uint s = first; s < p.S; s++) {
-        float score = 0.0, dweight = 0.0;
-        for (uint i = 0; i < N; i++) {
-            score += dot(k[i], qkv.v[at(s, 0, i)]);
-            dweight += dot(v[i], dout.v[at_o(s, i)]);
+    for (uint s0 = first; s0 < p.S; s0 += BLOCK) {
+        vec4 score[BLOCK], dweight[BLOCK];
+        float weight[BLOCK], dscore[BLOCK];
+        [[unroll]] for (uint ss = 0; ss < BLOCK; ss++)
+            score[ss] = dweight[ss] = vec4(0.0);
+        for (uint i = 0; i < N; i++)
+            [[unroll]] for (uint ss = 0; ss < BLOCK; ss++) {
+                uint s = min(s0 + ss, p.S - 1);
+                score[ss] = fma(k[i], qkv.v[at(s, 0, i)], score[ss]);
+                dweight[ss] = fma(v[i], dout.v[at_o(s, i)], dweight[ss]);
+            }
+        [[unroll]] for (uint ss = 0; ss < BLOCK; ss++) {
+            uint row = at_row(min(s0 + ss, p.S - 1));
+            float w = exp(lanes_sum(score[ss]) - p.lse.v[row]);
+            weight[ss] = s0 + ss < p.S && j <= s0 + ss ? w : 0.0;
+            dscore[ss] = weight[ss] * (lanes_sum(dweight[ss]) - p.delta.v[row]);
         }
-        score = lanes_sum(score);
-        dweight = lanes_sum(dweight);
-        float weight = j <= s ? exp(score - p.lse.v[at_row(s)]) : 0.0;
-        float dscore = weight * (dweight - p.delta.v[at_row(s)]);
-        for (uint i = 0; i < N; i++) {
-            dv[i] += weight * dout.v[at_o(s, i)];
-            dk[i] += dscore * qkv.v[at(s, 0, i)];
-        }
+        for (uint i = 0; i < N; i++)
+            [[unroll]] for (uint ss = 0; ss < BLOCK; ss++) {
+                uint s = min(s0 + ss, p.S - 1);
+                dv[i] = fma(vec4(weight[ss]), dout.v[at_o(s, i)], dv[i]);
+                dk[i] = fma(vec4(dscore[ss]), qkv.v[at(s, 0, i)], dk[i]);
+            }
     }
     if (own >= p.S)
         return;

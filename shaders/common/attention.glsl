@@ -37,11 +37,11 @@ uint at_o(uint s, uint i) { return (b * p.S + s) * p.H * WIDTH + h * WIDTH + par
 /* Index of token s's log-sum-exp and delta. */
 uint at_row(uint s) { return (b * p.S + s) * p.H + h; }
 
-float total4(vec4 x) { return (x.x + x.y) + (x.z + x.w); }
-
 float lanes_sum(float x)
 {
     for (uint d = LANES / 2; d > 0; d /= 2)
         x += subgroupShuffleXor(x, d);
     return x;
 }
+/* Of products summed in four chains of multiply-adds: each waits for the one before */
+float lanes_sum(vec4 x) { return lanes_sum((x.x + x.y) + (x.z + x.w)); }
