@@ -10,6 +10,7 @@
  * sums are eight or more, so many multiply-adds are under way at once. Between one panel and the next the sums lie where the result
  * will. Of a dual product half the vectors are of the second B. */
 layout(constant_id = SPEC_GEMM_BN) const uint BN = 64;
+layout(constant_id = SPEC_GEMM_BASE) const uint BASE = BASE_NONE;
 const uint COLUMNS = DUAL ? TN / 2 : TN, STRIP = COLUMNS * LANES;
 const bool WHOLE = VEC4; /* the sum is a whole number of panels */
 
@@ -54,7 +55,7 @@ void load_panel(uint k)
  * instructions, as in gemm_panel. */
 void multiply(uint rows[TM], uint k)
 {
-    uint row_at[TM], first_row = min(rows[0], row_end - TM);
+    uint row_at[TM], first_row = rows[0];
     uint64_t whole_at[TM];
     [[unroll]] for (uint i = 0; i < TM; i++) {
         row_at[i] = FORM == GEMM_TN ? 0 : gathered_a(rows[i]) * p.k;
@@ -104,10 +105,13 @@ void combine(uint i, uint row, bool first, bool last)
         } else {
             uint to = c0 + row * p.n + at;
             result[i][j] = k_end > k0 ? p.alpha * x : vec2(0.0);
-            bool based = PRESENT(p.base);
-            uvec2 from = first && based ? uvec2(p.base) : uvec2(p.c); /* loaded in any case: see gathered_a */
-            vec2 before = load_lanes2(F32(from), to);
-            result[i][j] += first && !based ? vec2(0.0) : before;
+            if (BASE == BASE_C) /* no address that depends on the panel: lavapipe would pass it through memory */
+                result[i][j] += load_lanes2(p.c, to);
+            else {
+                uvec2 from = BASE == BASE_OTHER && first ? uvec2(p.base) : uvec2(p.c); /* loaded in any case: see gathered_a */
+                vec2 before = load_lanes2(F32(from), to);
+                result[i][j] += BASE == BASE_NONE && first ? vec2(0.0) : before;
+            }
         }
     }
     if (DGATE && last) {
@@ -149,7 +153,7 @@ void main()
             for (uint r = row0; r < row_end; r += TM) {
                 uint rows[TM]; /* the last one again where there are no more: no branch, which LLVM would move their sums into */
                 [[unroll]] for (uint i = 0; i < TM; i++)
-                    rows[i] = min(r + i, row_end - 1);
+                    rows[i] = FORM == GEMM_TN ? min(r, row_end - TM) + i : min(r + i, row_end - 1);
                 multiply(rows, k);
                 [[unroll]] for (uint i = 0; i < TM; i++)
                     combine(i, rows[i], first, last);

@@ -34,6 +34,7 @@ typedef uint32_t uint;
 #define SPEC_GEMM_TYPE 10   /* TYPE_F16 or TYPE_BF16: of the 16-bit arrays */
 #define SPEC_GEMM_NARROW 11 /* which arrays are 16-bit, NARROW_ */
 #define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm and gemm_lanes alone; the following gemm_cm alone */
+#define SPEC_GEMM_BASE 13   /* BASE_: gemm_lanes alone */
 #define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product */
 #define SPEC_GEMM_CM_N 14
 #define SPEC_GEMM_CM_K 15
@@ -56,6 +57,10 @@ typedef uint32_t uint;
 #define SPEC_ATTENTION_CM_M 6  /* shape of a cooperative matrix product */
 #define SPEC_ATTENTION_CM_N 7
 #define SPEC_ATTENTION_CM_K 8
+
+#define BASE_NONE 0  /* the product alone is the result; */
+#define BASE_C 1     /* it is added to C; */
+#define BASE_OTHER 2 /* it is added to base */
 
 #define GEMM_NT 0 /* C[m,n] = sum_k A[m,k] B[n,k] */
 #define GEMM_NN 1 /* C[m,n] = sum_k A[m,k] B[k,n] */

@@ -112,9 +112,11 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
-        .spec_count = tiles.cm.m || lanes ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
+        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : lanes ? SPEC_GEMM_BASE + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
+    if (lanes)
+        dispatch.spec[SPEC_GEMM_BASE] = args.base == 0 ? BASE_NONE : args.base == args.c ? BASE_C : BASE_OTHER;
     if (routing) {
         args.offset = routing->offset.addr;
         args.gather = routing->token_of.addr;
