@@ -24,9 +24,9 @@ void transpose_lanes(inout float x[LANES], uint zero)
             if ((i & bit) == 0) {
                 float a = x[i], b = x[i + bit];
                 uint other = gl_SubgroupInvocationID ^ (bit + zero);
-                float from_a = subgroupShuffle(a, other), from_b = subgroupShuffle(b, other);
-                x[i] = upper ? from_b : a;
-                x[i + bit] = upper ? b : from_a;
+                float moved = subgroupShuffle(upper ? a : b, other);
+                x[i] = upper ? moved : a;
+                x[i + bit] = upper ? b : moved;
             }
     }
 }
