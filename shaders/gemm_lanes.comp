@@ -3,6 +3,7 @@
 #include "common/base.glsl"
 #include "common/reduce.glsl"
 #define REAL vec2
+#define REDUCTION_GROUP gl_WorkGroupID.y
 #include "common/gemm.glsl"
 #include "common/lanes_wide.glsl"
 /* The product as gemm_panel computes it, where loads of whole vectors are faster than gathers (common/lanes.glsl): one subgroup a
@@ -143,8 +144,8 @@ void store(uint i, uint row, bool last)
 void main()
 {
     locate();
-    uint right = min((gl_WorkGroupID.y + 1) * BN, p.n);
-    for (uint strip = gl_WorkGroupID.y * BN; strip < right; strip += STRIP) {
+    uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y, right = min((tile + 1) * BN, p.n);
+    for (uint strip = tile * BN; strip < right; strip += STRIP) {
         left = min(strip, p.n - STRIP); /* see gathered_a */
         uint k = k0;
         do {

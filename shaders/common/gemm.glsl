@@ -2,7 +2,7 @@
  * the result. The main loops are in gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
- * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over; not grouped, a
+ * tile holds, and B is the group's. Reduction form (TN): workgroup z (REDUCTION_GROUP) is the group, whose rows are summed over; not grouped, a
  * part of the sum, with a C of its own. */
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
@@ -34,6 +34,10 @@ uint b0;            /* first element of the group's B (NT, NN) */
 uint c0;            /* first element of the group's or the part's C (TN) */
 uint k0, k_end;     /* range of the sum */
 
+#ifndef REDUCTION_GROUP
+#define REDUCTION_GROUP gl_WorkGroupID.z
+#endif
+
 void locate()
 {
     row0 = gl_WorkGroupID.x * BM;
@@ -41,7 +45,7 @@ void locate()
     b0 = c0 = k0 = 0;
     k_end = p.k;
     if (FORM == GEMM_TN) {
-        uint z = gl_WorkGroupID.z;
+        uint z = REDUCTION_GROUP;
         c0 = z * p.m * p.n;
         if (GROUPED) {
             k0 = p.offset.v[z];

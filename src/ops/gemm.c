@@ -113,8 +113,10 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
         .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : lanes ? SPEC_GEMM_BASE + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
-        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts},
+        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), routing && g->form == GEMM_TN ? routing->E : parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
+    if (lanes && g->form == GEMM_TN) /* each thread of a CPU takes a range of them: let it be columns, as experts differ */
+        dispatch.groups = (struct vkm_groups){dispatch.groups.x, dispatch.groups.z, dispatch.groups.y};
     if (lanes)
         dispatch.spec[SPEC_GEMM_BASE] = args.base == 0 ? BASE_NONE : args.base == args.c ? BASE_C : BASE_OTHER;
     if (routing) {
@@ -123,9 +125,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
         args.gather_rows = routing->T;
         args.slot = routing->slot_of.addr;
         args.tiles = routing->tiles.addr;
-        if (g->form == GEMM_TN)
-            dispatch.groups.z = routing->E;
-        else
+        if (g->form != GEMM_TN)
             dispatch.indirect = vkm_buf_slice(routing->commands, g->n == routing->F ? 0 : sizeof(VkDispatchIndirectCommand),
                                               sizeof(VkDispatchIndirectCommand));
     }
