@@ -83,7 +83,8 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
         t->wg = caps->subgroup;
         t->bn = s->tn * t->wg;
         return panel_shared_bytes(t) <= caps->shared_bytes &&
-               (f32 || s->bk <= 32); /* 16-bit loads take a compiler long */
+               (f32 || s->bk <= 32) && /* 16-bit loads take a compiler long */
+               (!f32 || !vkm_lanes(ctx) || s == panel_shapes); /* gemm_lanes has its own */
     }
     t->kernel = f32 ? VKM_KERNEL_GEMM_TILED : VKM_KERNEL_GEMM_TILED_16;
     t->wg = s->bm / s->tm * (s->bn / s->tn);
