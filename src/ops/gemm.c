@@ -100,6 +100,10 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     const bool vec4 = lanes ? g->k % tiles.bk == 0 : vec4_rows(g, narrow, &tiles, panel);
     if (panel && !vec4)
         tiles.bk = PANEL_BK_UNALIGNED;
+    while (panel && !routing && tiles.tn > 2 && g->epilogue == EPILOGUE_STORE && 2 * g->n <= tiles.bn) { /* a router's few columns */
+        tiles.tn /= 2;
+        tiles.bn /= 2;
+    }
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
         .m = g->m, .n = g->n, .k = g->k, .part = vkm_div_up(g->k, parts), .alpha = g->alpha == 0 ? 1 : g->alpha,
