@@ -10,6 +10,15 @@ layout(constant_id = SPEC_EMBED_ROWS) const uint ROWS = 1;
 const uint WORDS = (gl_WorkGroupSize.x + 31) / 32; /* of a ballot */
 PUSH(embed_bwd);
 
+/* No token from t0 on, AHEAD for each lane, is v. */
+bool none_ahead(uint t0, uint v)
+{
+    bool any = false;
+    [[unroll]] for (uint j = 0; j < AHEAD; j++)
+        any = any || p.tok.v[min(t0 + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x, p.T - 1)] == v;
+    return subgroupBallot(any) == uvec4(0);
+}
+
 void main()
 {
     uint lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x, each = lanes * N;
@@ -19,16 +28,10 @@ void main()
     float sum[N];
     [[unroll]] for (uint n = 0; n < N; n++)
         sum[n] = 0.0;
-    for (uint t0 = 0, past = 0; t0 < p.T; t0 += lanes) {
-        if (t0 >= past) { /* AHEAD at a time are looked through for any */
-            bool any = false;
-            [[unroll]] for (uint j = 0; j < AHEAD; j++)
-                any = any || p.tok.v[min(t0 + j * lanes + lane, p.T - 1)] == v;
-            past = t0 + AHEAD * lanes;
-            if (subgroupBallot(any) == uvec4(0)) {
-                t0 = past - lanes;
-                continue;
-            }
+    for (uint t0 = 0; t0 < p.T; t0 += lanes) {
+        if (t0 % (AHEAD * lanes) == 0 && none_ahead(t0, v)) {
+            t0 += (AHEAD - 1) * lanes;
+            continue;
         }
         uint t = t0 + lane;
         uvec4 hits = subgroupBallot(t < p.T && p.tok.v[min(t, p.T - 1)] == v);

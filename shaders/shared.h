@@ -33,9 +33,9 @@ typedef uint32_t uint;
 #define SPEC_GEMM_GATHER 9
 #define SPEC_GEMM_TYPE 10   /* TYPE_F16 or TYPE_BF16: of the 16-bit arrays */
 #define SPEC_GEMM_NARROW 11 /* which arrays are 16-bit, NARROW_ */
-#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm and gemm_lanes alone; the following gemm_cm alone */
-#define SPEC_GEMM_BASE 13   /* BASE_: gemm_lanes alone */
-#define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product */
+#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm and gemm_lanes alone */
+#define SPEC_GEMM_BASE 13   /* BASE_; gemm_lanes alone */
+#define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product; gemm_cm alone, as the following */
 #define SPEC_GEMM_CM_N 14
 #define SPEC_GEMM_CM_K 15
 #define SPEC_TYPE 1            /* TYPE_: of the 16-bit array that a kernel named _16 has */

@@ -10,11 +10,11 @@ const uint EACH = ROW == 0 ? 4 : ROW % (16 * LANES) == 0 ? 16 : ROW % (8 * LANES
  * d is brought below n: see gathered_a in gemm.glsl. */
 #define FOR_ROW(d, n)                                                                                  \
     for (uint d##_first = 0; d##_first < (TOGETHER ? ROW : n); d##_first += EACH * gl_WorkGroupSize.x) \
-        [[unroll]] for (uint d##_each = 0, d = row_part(d##_first, n); d##_each < EACH;                \
-                        d##_each++, d = row_part(d##_first + d##_each * gl_WorkGroupSize.x, n))        \
+        [[unroll]] for (uint d##_each = 0, d = row_part(d##_first); d##_each < EACH;                   \
+                        d##_each++, d = row_part(d##_first + d##_each * gl_WorkGroupSize.x))           \
             if (TOGETHER || d + gl_LocalInvocationID.x < n)
 
-uint row_part(uint d, uint n) { return TOGETHER ? min(d, ROW - LANES) : d; }
+uint row_part(uint d) { return TOGETHER ? min(d, ROW - LANES) : d; }
 
 /* Element first + (the invocation's number); TOGETHER the array has all of LANES. */
 float load_row(F32 array, uint first)

@@ -32,6 +32,7 @@ struct vkm_caps {
     bool bfloat16_matrix;           /* VK_KHR_shader_bfloat16, with cooperative matrices */
     uint32_t lanes;                 /* lanes.glsl's loads are used, gemm_lanes' panels at most so deep; 0: not used (ops/probe.h) */
     bool lanes_probed;
+    uint32_t processors;            /* of the host, which a CPU device runs on */
     struct vkm_cm cm[3];            /* by TYPE_F16, TYPE_BF16 of shaders/shared.h */
 };
 

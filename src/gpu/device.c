@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/host.h"
 #include "gpu/features.h"
 #include "shared.h"
 
@@ -228,6 +229,7 @@ static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const
     struct vkm_caps *caps = &device->caps;
     caps->int64 = caps->storage16 = caps->float16 = caps->bfloat16_matrix = caps->memory_budget = true;
     caps->cpu = device->info.type == VKMOE_DEVICE_CPU;
+    caps->processors = vkm_host_processors();
     caps->subgroup = p11->subgroupSize;
     caps->subgroup_required = f->v13.subgroupSizeControl && p13->minSubgroupSize < p13->maxSubgroupSize &&
                               (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);

@@ -36,7 +36,7 @@ static bool take_lanes(const struct vkmoe_context *ctx, const struct vkm_gemm *g
         return false;
     tiles->kernel = VKM_KERNEL_GEMM_LANES;
     if (!g->routing || reduction) /* else the tile map has them */
-        tiles->bm = vkm_lanes_rows(tiles->bm, g->m, (uint64_t)vkm_div_up(g->n, tiles->bn) * (g->routing ? g->routing->E : 1));
+        tiles->bm = vkm_lanes_rows(ctx, tiles->bm, g->m, (uint64_t)vkm_div_up(g->n, tiles->bn) * (g->routing ? g->routing->E : 1));
     tiles->bk = (reduction ? terms >= 512 : terms % 128 == 0) ? 128 : 64;
     tiles->bk = tiles->bk < vkm_lanes(ctx) ? tiles->bk : vkm_lanes(ctx);
     tiles->tm = tm;
@@ -116,13 +116,15 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
-        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : lanes ? SPEC_GEMM_BASE + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
+        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), routing && g->form == GEMM_TN ? routing->E : parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
-    if (lanes && g->form == GEMM_TN) /* each thread of a CPU takes a range of them: let it be columns, as experts differ */
-        dispatch.groups = (struct vkm_groups){dispatch.groups.x, dispatch.groups.z, dispatch.groups.y};
-    if (lanes)
+    if (lanes) {
         dispatch.spec[SPEC_GEMM_BASE] = args.base == 0 ? BASE_NONE : args.base == args.c ? BASE_C : BASE_OTHER;
+        dispatch.spec_count = SPEC_GEMM_BASE + 1;
+        if (g->form == GEMM_TN) /* each thread of a CPU takes a range of them: let it be columns, as experts differ */
+            dispatch.groups = (struct vkm_groups){dispatch.groups.x, dispatch.groups.z, dispatch.groups.y};
+    }
     if (routing) {
         args.offset = routing->offset.addr;
         args.gather = routing->token_of.addr;

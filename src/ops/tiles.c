@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "base/host.h"
-
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
 {
     const struct vkm_caps *caps = &ctx->caps;
@@ -141,10 +139,10 @@ struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t t
     return candidates[0];
 }
 
-uint32_t vkm_lanes_rows(uint32_t least, uint64_t rows, uint64_t others)
+uint32_t vkm_lanes_rows(const struct vkmoe_context *ctx, uint32_t least, uint64_t rows, uint64_t others)
 {
     uint32_t bm = VKM_LANES_ROWS;
-    while (bm > least && vkm_div_up(rows, bm) * others < 4ull * vkm_host_processors())
+    while (bm > least && vkm_div_up(rows, bm) * others < 4ull * ctx->caps.processors)
         bm /= 2;
     return bm;
 }
@@ -155,7 +153,7 @@ struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context *ctx, const st
     const enum vkm_rows many = vkm_gemm_rows(rows, r->E);
     struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, r->type, many);
     if (vkm_lanes(ctx) && r->type == TYPE_F32 && many == VKM_ROWS_MANY)
-        tiles.bm = vkm_lanes_rows(tiles.bm, rows, vkm_div_up(r->F < r->D ? r->F : r->D, tiles.bn));
+        tiles.bm = vkm_lanes_rows(ctx, tiles.bm, rows, vkm_div_up(r->F < r->D ? r->F : r->D, tiles.bn));
     return tiles;
 }
 

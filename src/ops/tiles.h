@@ -50,7 +50,7 @@ static inline uint32_t vkm_lanes(const struct vkmoe_context *ctx)
 /* Rows of a tile of gemm_lanes, which loads its part of B for each tile: the most that leave each processor some, of `rows` by
  * `others` tiles; at least `least`, a power of two. */
 enum { VKM_LANES_ROWS = 256 };
-uint32_t vkm_lanes_rows(uint32_t least, uint64_t rows, uint64_t others);
+uint32_t vkm_lanes_rows(const struct vkmoe_context *ctx, uint32_t least, uint64_t rows, uint64_t others);
 /* The kernel of cooperative matrices for `type` exists and the device has what it needs: whether it is used is cm[type].use. */
 bool vkm_gemm_has_cm(const struct vkmoe_context *ctx, uint32_t type);
 
