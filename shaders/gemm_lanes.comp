@@ -19,6 +19,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer ARo
 
 float b[BK][TN];
 float acc[TM][TN];
+float alpha;        /* p.alpha: a load of a push constant is a branch */
 uint left;          /* first column of the panel */
 uint64_t a_row[BK]; /* TN: where A's rows begin */
 
@@ -53,7 +54,8 @@ void load_panel(uint k)
 }
 
 /* acc[i] = A[rows[i], k ..] b, where A is past the end whatever is finite there. A branch that is never taken (m > 0) ends a block of
- * instructions, as in gemm_panel. */
+ * instructions, as in gemm_panel. One that takes the sums keeps them before it: LLVM moves them to the stores, two at a time, each
+ * term waiting for the one before (TN; with the fewer sums of rows there is little to gain). */
 void multiply(uint rows[TM], uint k)
 {
     uint row_at[TM], first_row = rows[0];
@@ -77,45 +79,67 @@ void multiply(uint rows[TM], uint k)
                 acc[i][j] = fma(a.w, b[d + 3][j], fma(a.z, b[d + 2][j], fma(a.y, b[d + 1][j], fma(a.x, b[d][j], acc[i][j]))));
         }
     }
+    if (FORM == GEMM_TN && p.m == 0)
+        [[unroll]] for (uint i = 0; i < TM; i++)
+            [[unroll]] for (uint j = 0; j < TN; j++)
+                store_c(rows[0] + i * TN + j, acc[i][j]);
 }
 
 vec2 result[TM][COLUMNS / 2], second[TM][COLUMNS / 2], act[TM][COLUMNS / 2];
 float dgate[TM];
 
-/* Adds acc to what earlier panels left, and after the last makes results of it. */
-void combine(uint i, uint row, bool first, bool last)
+/* acc, and where it is the result itself what it is added to: C is loaded for the first panel too, which brings its lines before the
+ * stores want them. */
+void take_sums(uint i, uint row, bool first)
+{
+    [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
+        uint to = c0 + row * p.n + left + 2 * j * LANES;
+        result[i][j] = vec2(acc[i][2 * j], acc[i][2 * j + 1]);
+        if (DUAL)
+            second[i][j] = vec2(acc[i][2 * j + COLUMNS], acc[i][2 * j + 1 + COLUMNS]);
+        if (EPILOGUE == EPILOGUE_STORE)
+            result[i][j] = k_end > k0 ? alpha * result[i][j] : vec2(0.0);
+        if (BASE == BASE_C) /* no address that depends on the panel: lavapipe would pass it through memory */
+            result[i][j] += load_lanes2(p.c, to);
+        else if (BASE == BASE_OTHER)
+            result[i][j] += load_lanes2(F32(first ? uvec2(p.base) : uvec2(p.c)), to);
+        else if (EPILOGUE == EPILOGUE_STORE) {
+            vec2 before = load_lanes2(p.c, to);
+            result[i][j] += first ? vec2(0.0) : before;
+        }
+    }
+}
+
+/* What earlier panels of a product with an epilogue left */
+void add_earlier(uint i, uint row)
+{
+    [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
+        uint at = left + 2 * j * LANES, i1 = row * 2 * p.n + at;
+        if (EPILOGUE == EPILOGUE_SWIGLU) {
+            result[i][j] += load_lanes2(p.c, i1);
+            second[i][j] += load_lanes2(p.c, i1 + p.n);
+        } else
+            result[i][j] += load_lanes2(p.act, row * p.n + at);
+    }
+}
+
+/* Makes results of the whole sums. */
+void finish(uint i, uint row)
 {
     dgate[i] = 0.0;
     [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
-        uint at = left + 2 * j * LANES, i1 = row * 2 * p.n + at, i3 = i1 + p.n;
-        vec2 x = vec2(acc[i][2 * j], acc[i][2 * j + 1]);
-        if (EPILOGUE == EPILOGUE_SWIGLU) {
-            vec2 x3 = vec2(acc[i][2 * j + COLUMNS], acc[i][2 * j + 1 + COLUMNS]);
-            result[i][j] = first ? x : x + load_lanes2(p.c, i1);
-            second[i][j] = first ? x3 : x3 + load_lanes2(p.c, i3);
-            if (last)
-                act[i][j] = swiglu(result[i][j], second[i][j]);
-        } else if (EPILOGUE == EPILOGUE_DSWIGLU) {
-            act[i][j] = first ? x : x + load_lanes2(p.act, row * p.n + at);
-            if (last) {
-                result[i][j] = load_lanes2(p.c, i1);
-                second[i][j] = load_lanes2(p.c, i3);
-                vec2 terms = dswiglu(row, act[i][j], result[i][j], second[i][j]);
-                dgate[i] += terms.x + terms.y;
-            }
-        } else {
-            uint to = c0 + row * p.n + at;
-            result[i][j] = k_end > k0 ? p.alpha * x : vec2(0.0);
-            if (BASE == BASE_C) /* no address that depends on the panel: lavapipe would pass it through memory */
-                result[i][j] += load_lanes2(p.c, to);
-            else {
-                uvec2 from = BASE == BASE_OTHER && first ? uvec2(p.base) : uvec2(p.c); /* loaded in any case: see gathered_a */
-                vec2 before = load_lanes2(F32(from), to);
-                result[i][j] += BASE == BASE_NONE && first ? vec2(0.0) : before;
-            }
+        uint i1 = row * 2 * p.n + left + 2 * j * LANES;
+        if (EPILOGUE == EPILOGUE_SWIGLU)
+            act[i][j] = swiglu(result[i][j], second[i][j]);
+        else if (EPILOGUE == EPILOGUE_DSWIGLU) {
+            act[i][j] = result[i][j];
+            result[i][j] = load_lanes2(p.c, i1);
+            second[i][j] = load_lanes2(p.c, i1 + p.n);
+            vec2 terms = dswiglu(row, act[i][j], result[i][j], second[i][j]);
+            dgate[i] += terms.x + terms.y;
         }
     }
-    if (DGATE && last) {
+    if (DGATE) {
         dgate[i] = workgroup_sum(dgate[i]);
         if (left > gl_WorkGroupID.y * BN)
             dgate[i] += p.dgate.v[row * gl_NumWorkGroups.y + gl_WorkGroupID.y];
@@ -134,7 +158,7 @@ void store(uint i, uint row, bool last)
                 store_lanes2(p.c, i1 + p.n, second[i][j]);
             }
             if (EPILOGUE == EPILOGUE_DSWIGLU || last)
-                store_lanes2(p.act, row * p.n + at, act[i][j]);
+                store_lanes2(p.act, row * p.n + at, last ? act[i][j] : result[i][j]);
         }
     }
     if (DGATE && last && gl_SubgroupInvocationID == 0)
@@ -144,6 +168,7 @@ void store(uint i, uint row, bool last)
 void main()
 {
     locate();
+    alpha = p.alpha;
     uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y, right = min((tile + 1) * BN, p.n);
     for (uint strip = tile * BN; strip < right; strip += STRIP) {
         left = min(strip, p.n - STRIP); /* see gathered_a */
@@ -157,7 +182,13 @@ void main()
                     rows[i] = FORM == GEMM_TN ? min(r, row_end - TM) + i : min(r + i, row_end - 1);
                 multiply(rows, k);
                 [[unroll]] for (uint i = 0; i < TM; i++)
-                    combine(i, rows[i], first, last);
+                    take_sums(i, rows[i], first);
+                if (EPILOGUE != EPILOGUE_STORE && !first)
+                    [[unroll]] for (uint i = 0; i < TM; i++)
+                        add_earlier(i, rows[i]);
+                if (EPILOGUE != EPILOGUE_STORE && last)
+                    [[unroll]] for (uint i = 0; i < TM; i++)
+                        finish(i, rows[i]);
                 [[unroll]] for (uint i = 0; i < TM; i++)
                     store(i, rows[i], last);
             }
