@@ -23,8 +23,7 @@ void transpose_lanes(inout float x[LANES], uint zero)
         [[unroll]] for (uint i = 0; i < LANES; i++)
             if ((i & bit) == 0) {
                 float a = x[i], b = x[i + bit];
-                uint other = gl_SubgroupInvocationID ^ (bit + zero);
-                float moved = subgroupShuffle(upper ? a : b, other);
+                float moved = subgroupShuffle(upper ? a : b, gl_SubgroupInvocationID ^ bit);
                 x[i] = upper ? moved : a;
                 x[i + bit] = upper ? b : moved;
             }
