@@ -1,14 +1,16 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-/* y[t,d] = w[tok[t],d] */
+#include "common/row.glsl"
+/* y[t,d] = w[tok[t],d]; a workgroup a row */
 PUSH(embed);
 
 void main()
 {
-    uint i = invocation_index();
-    if (i >= p.T * p.D)
+    uint t = group_index();
+    if (t >= p.T)
         return;
-    uint t = i / p.D;
-    p.y.v[i] = p.w.v[p.tok.v[t] * p.D + (i - t * p.D)];
+    uint row = min(t, p.T - 1), from = p.tok.v[row] * p.D, to = row * p.D; /* see gathered_a in gemm.glsl */
+    FOR_ROW(d, p.D)
+        p.y.v[to + d + gl_LocalInvocationID.x] = load_row(p.w, from + d);
 }

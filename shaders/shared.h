@@ -327,10 +327,11 @@ ARGS(sum) { /* *out += scale * sum of x[0..count) */
     float scale;
 };
 
-ARGS(simbal) { /* gram [E,E] becomes loss scale * sign(gram - I); row [E] = sums of |gram - I| */
-    F32 gram, row;
+ARGS(simbal) { /* row [E] and dw [E,D] += of w [E,D] */
+    F32 w, dw, row;
     LossScale loss_scale;
-    uint E;
+    uint E, D;
+    float coef;
 };
 
 ARGS(lbl) { /* term[t] = sum_e load[group of t, e] * gate of e */

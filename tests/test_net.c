@@ -174,11 +174,11 @@ Test(net, simbal_table)
     struct ops_array m = ops_changed(o, E * D, zeros), losses = ops_changed(o, SIMBAL_STEPS, zeros);
     struct ops_array control = ops_in_copy(o, sizeof controls / 4, controls);
     struct ops_array st = ops_in_copy(o, sizeof stats / 4, &stats);
-    struct ops_array scratch = ops_scratch(o, vkm_simbal_scratch(E));
+    struct ops_array rows = ops_scratch(o, E * sizeof(float));
     struct ops_array one = ops_loss_scale(o, 1);
     for (uint64_t step = 0; step < SIMBAL_STEPS; step++) {
-        vkm_op_simbal(ops_record(o), w.buf, g.buf, vkm_buf_slice(losses.buf, 4 * step, 4), one.buf,
-                      scratch.buf, E, D, 0.1f);
+        vkm_op_simbal(ops_record(o), w.buf, g.buf, rows.buf, one.buf, E, D, 0.1f);
+        vkm_op_sum(ops_record(o), rows.buf, vkm_buf_slice(losses.buf, 4 * step, 4), E, 0.1f);
         vkm_op_adamw(ops_record(o), w.buf, g.buf, m.buf, v.buf, (struct vkm_buf){0}, TYPE_F32,
                      vkm_buf_slice(control.buf, sizeof *controls * step, sizeof *controls), st.buf, E * D, 0.9f, 0.999f,
                      1e-8f, 0);

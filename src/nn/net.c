@@ -60,8 +60,8 @@ static void reserve_computed(struct vkm_net *net, struct vkm_layer *l)
 /* Of the balance losses, and of what measure.c measures. */
 static uint64_t balance_scratch(const struct vkm_net *net)
 {
-    uint32_t T = net->T, E = net->config.experts;
-    uint64_t loss = larger(vkm_simbal_scratch(E), larger(floats(T), vkm_square_scratch(T)));
+    uint64_t T = net->T, rows = (uint64_t)net->config.layers * net->config.experts;
+    uint64_t loss = larger(floats(rows), larger(floats(T), vkm_square_scratch(net->T)));
     return larger(loss, vkm_measure_scratch(net));
 }
 

@@ -3,11 +3,12 @@
 void vkm_op_embed(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf tok, struct vkm_buf y, uint32_t T, uint32_t D)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_tiles tiles = vkm_tiles(ctx);
     struct vkm_embed_args args = {w.addr, tok.addr, y.addr, T, D};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("embed", VKM_KERNEL_EMBED, tiles.flat_wg, args),
-        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)T * D, tiles.flat_wg)), .read = {w, tok}, .write = {y}});
+    struct vkm_dispatch dispatch = {
+        VKM_DISPATCH("embed", VKM_KERNEL_EMBED, vkm_tiles(ctx).row_wg, args), .groups = vkm_groups(ctx, T), .read = {w, tok},
+        .write = {y}};
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D));
+    vkm_rec_dispatch(rec, &dispatch);
 }
 
 enum { MOST_COLUMNS = 32 }; /* of an invocation: they are in registers */

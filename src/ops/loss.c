@@ -19,34 +19,16 @@ void vkm_op_sum(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, uint3
         .groups = {1, 1, 1}, .read = {x}, .write = {out}});
 }
 
-static uint64_t gram_bytes(uint32_t E)
-{
-    return ((uint64_t)E * E * sizeof(float) + VKM_BUF_ALIGN - 1) / VKM_BUF_ALIGN * VKM_BUF_ALIGN;
-}
-
-uint64_t vkm_simbal_scratch(uint32_t E)
-{
-    return gram_bytes(E) + E * sizeof(float);
-}
-
-void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf loss_scale,
-                   struct vkm_buf scratch, uint32_t E, uint32_t D, float coef)
+void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf row, struct vkm_buf loss_scale,
+                   uint32_t E, uint32_t D, float coef)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    struct vkm_buf gram = vkm_buf_slice(scratch, 0, (uint64_t)E * E * sizeof(float));
-    struct vkm_buf row = vkm_buf_slice(scratch, gram_bytes(E), E * sizeof(float));
-    struct vkm_simbal_args args = {gram.addr, row.addr, loss_scale.addr, E};
-
-    vkm_op_gemm(rec, &(struct vkm_gemm){
-        .label = "simbal.gram", .form = GEMM_NT, .a = w, .b = w, .c = gram, .m = E, .n = E, .k = D});
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+    struct vkm_simbal_args args = {w.addr, dw.addr, row.addr, loss_scale.addr, E, D, coef};
+    struct vkm_dispatch dispatch = {
         VKM_DISPATCH("simbal", VKM_KERNEL_SIMBAL, vkm_tiles(ctx).row_wg, args),
-        .groups = vkm_groups(ctx, E), .read = {loss_scale}, .write = {gram, row}});
-    vkm_op_sum(rec, row, out, E, coef);
-    if (dw.bytes)
-        vkm_op_gemm(rec, &(struct vkm_gemm){
-            .label = "simbal.bwd", .form = GEMM_NN, .a = gram, .b = w, .c = dw, .m = E, .n = D, .k = E,
-            .alpha = 2 * coef, .accumulate = true});
+        .groups = vkm_groups(ctx, E), .read = {w, loss_scale}, .write = {dw, row}};
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D));
+    vkm_rec_dispatch(rec, &dispatch);
 }
 
 void vkm_op_expert_load(struct vkm_rec *rec, const struct vkm_gate *gate, uint32_t group, struct vkm_buf load)

@@ -145,11 +145,9 @@ void vkm_op_xent(struct vkm_rec *rec, struct vkm_buf logits, struct vkm_buf targ
                  struct vkm_buf z_loss, struct vkm_buf loss_scale, uint32_t T, uint32_t V, float z_coef, float scale);
 /* out += scale * sum of x [count] */
 void vkm_op_sum(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf out, uint32_t count, float scale);
-/* SimBal (arXiv 2506.14038): out += coef * sum |W W^T - I|, dw [E,D] += loss_scale * its gradient; scratch as
- * vkm_simbal_scratch. dw absent: the loss alone. */
-void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf out, struct vkm_buf loss_scale,
-                   struct vkm_buf scratch, uint32_t E, uint32_t D, float coef);
-uint64_t vkm_simbal_scratch(uint32_t E);
+/* SimBal (arXiv 2506.14038): coef * the sum of row [E] is the loss coef * sum |W W^T - I|, dw [E,D] += loss_scale * its gradient */
+void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, struct vkm_buf row, struct vkm_buf loss_scale,
+                   uint32_t E, uint32_t D, float coef);
 /* load [T / group, E] = fraction of a group's tokens for which an expert is active, from gate->idx; group divides T */
 void vkm_op_expert_load(struct vkm_rec *rec, const struct vkm_gate *gate, uint32_t group, struct vkm_buf load);
 /* load [E] likewise, of all tokens that count [E] (u32 routed rows) is of */

@@ -149,7 +149,7 @@ struct case_router {
 };
 static const struct case_router case_routers[] = {
     {1, 1, false}, {1, 4, true}, {2, 3, false}, {4, 32, true}, {5, 13, false}, {8, 64, true}, {7, 7, true},
-    {31, 12, false}, {32, 48, true}, {64, 65, false}, {200, 16, false},
+    {31, 12, false}, {32, 48, true}, {40, 128, true}, {64, 65, false}, {200, 16, false},
 };
 /* w [E,D]: random, or with orthonormal rows (Gram-Schmidt in double, rounded to f32). */
 void case_fill_router(float *w, const struct case_router *shape, uint64_t seed);

@@ -134,10 +134,12 @@ static void record(struct ops *o, struct whole *w)
     vkm_net_forward(rec, w->net, w->tok.buf, w->expert_tokens.buf, NULL);
     vkm_net_loss(rec, w->net, w->target.buf, &loss);
     vkm_net_backward(rec, w->net, w->tok.buf, &loss);
+    const uint32_t E = (uint32_t)w->m.E;
+    const struct vkm_buf rows = vkm_buf_slice(w->net->scratch.balance, 0, E * sizeof(float));
     for (size_t layer = 0; layer < w->m.L && w->m.simbal > 0; layer++) {
         const struct vkm_param *router = ops_param(&w->net->params, REF_ROUTER, layer);
-        vkm_op_simbal(rec, router->weight, router->grad, w->simbal.buf, w->net->loss_scale, w->net->scratch.balance, (uint32_t)w->m.E,
-                      (uint32_t)w->m.D, w->variant->balance.simbal);
+        vkm_op_simbal(rec, router->weight, router->grad, rows, w->net->loss_scale, E, (uint32_t)w->m.D, w->variant->balance.simbal);
+        vkm_op_sum(rec, rows, w->simbal.buf, E, w->variant->balance.simbal);
     }
     poison(rec, w->eval);
     vkm_net_forward(rec, w->eval, w->tok.buf, (struct vkm_buf){0}, NULL);
