@@ -20,6 +20,9 @@ void vkm_routing_reserve(const struct vkmoe_context *ctx, struct vkm_arena *aren
     vkm_arena_reserve(arena, "routing.commands", 2 * sizeof(VkDispatchIndirectCommand), &r->commands);
 }
 
+/* A CPU device takes longer to begin two more kernels than one of its processors to go through so many slots. */
+enum { ROUTE_ALONE_SLOTS = 8192 };
+
 void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_buf total)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
@@ -35,6 +38,12 @@ void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_b
         r->idx.addr, r->chunk_count.addr, r->count.addr, total.addr, r->offset.addr, r->row_of.addr, r->token_of.addr,
         r->slot_of.addr, r->tiles.addr, r->commands.addr, r->T, r->E, r->K, tiles.route_chunk, product.bm,
         vkm_div_up(r->F, product.bn), vkm_div_up(r->D, product.bn)};
+    if (ctx->caps.cpu && (uint64_t)r->T * r->K <= ROUTE_ALONE_SLOTS) {
+        vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+            VKM_DISPATCH("route", VKM_KERNEL_ROUTE_ALONE, ctx->caps.subgroup, args), .groups = {1, 1, 1}, .read = {r->idx},
+            .write = {r->count, r->offset, r->row_of, r->token_of, r->slot_of, r->tiles, r->commands, total}});
+        return;
+    }
     struct vkm_groups pairs = vkm_groups(
         ctx, vkm_div_up((uint64_t)vkm_div_up(r->T, tiles.route_chunk) * r->E, tiles.flat_wg));
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
