@@ -64,9 +64,10 @@ static const struct case_grouped case_groupeds[] = {
     {128, 64, 32, 8, 2, CASE_RANDOM},  {128, 96, 64, 32, 4, CASE_SKEWED}, {200, 48, 64, 6, 2, CASE_EMPTY},
     {96, 32, 48, 1, 1, CASE_BALANCED}, {50, 20, 24, 200, 8, CASE_RANDOM},  {193, 20, 12, 4, 4, CASE_RANDOM},
     {1100, 20, 12, 2, 2, CASE_SKEWED},  {1100, 32, 16, 3, 2, CASE_SKEWED}, /* tiles of many rows, see vkm_lanes_rows */
-    {2100, 4, 4, 5, 4, CASE_RANDOM}, /* more slots than ROUTE_ALONE_SLOTS */
 };
 static const struct case_grouped case_groupeds_large[] = {{1000, 96, 128, 16, 2, CASE_SKEWED}};
+/* More slots than ROUTE_ALONE_SLOTS. */
+static const struct case_grouped case_routes_many[] = {{2049, 4, 4, 7, 4, CASE_SKEWED}, {2100, 4, 4, 5, 4, CASE_RANDOM}};
 
 struct case_norm {
     uint32_t T, D;

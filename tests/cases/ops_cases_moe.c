@@ -70,9 +70,8 @@ static void check_tiles(struct ops *o, const struct ops_routing *routing, const 
     ops_expect_words(o, "commands", routing->commands, commands);
 }
 
-static bool route(struct ops *o, size_t index, struct ops_result *result)
+static bool check_route(struct ops *o, const struct case_grouped *s, size_t index, struct ops_result *result)
 {
-    const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const struct vkm_buf none = {0};
     ops_begin(o, result, index, "route T %u, E %u, K %u, %s", s->T, s->E, s->top_k, case_routing_name(s->routing));
     uint32_t *idx = ops_new_words(o, (size_t)s->T * s->top_k), *total = ops_new_words(o, s->E);
@@ -99,6 +98,16 @@ static bool route(struct ops *o, size_t index, struct ops_result *result)
         ops_expect_words(o, "total", sums, total);
     }
     return ops_end(o);
+}
+
+static bool route(struct ops *o, size_t index, struct ops_result *result)
+{
+    return check_route(o, CASE_AT(case_groupeds, index), index, result);
+}
+
+static bool route_many(struct ops *o, size_t index, struct ops_result *result)
+{
+    return check_route(o, &case_routes_many[index], index, result);
 }
 
 /* ---- grouped products ---- */
@@ -254,6 +263,7 @@ static bool combine(struct ops *o, size_t index, struct ops_result *result)
 
 const struct ops_case ops_cases_moe[] = {
     {"route", route, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large)},
+    {"route of many slots", route_many, CASE_COUNT(case_routes_many)},
     {"grouped rows", grouped_rows, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {"grouped reduction", grouped_reduction, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
     {"grouped SwiGLU", grouped_swiglu, CASE_COUNT(case_groupeds), CASE_COUNT(case_groupeds_large), .lanes = true},
