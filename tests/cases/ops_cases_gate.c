@@ -49,14 +49,14 @@ static struct vkm_gate_grad new_grad(struct ops *o, const struct case_gate *s, c
 }
 
 /* The gradient of g, from its partial sums. */
-static void slot_gradients(struct ops *o, struct ops_array dgate, struct ops_array row_of, uint32_t parts, size_t R,
+static void slot_gradients(struct ops *o, struct ops_array dgate, const uint32_t *row_of, uint32_t parts, size_t R,
                            struct num *dg)
 {
     const struct num *partial = ops_num(o, dgate);
     for (size_t slot = 0; slot < R; slot++) {
         struct num_sum sum = {0};
         for (uint32_t i = 0; i < parts; i++)
-            num_sum_add(&sum, partial[ops_words(o, row_of)[slot] * parts + i]);
+            num_sum_add(&sum, partial[row_of[slot] * parts + i]);
         dg[slot] = num_sum_end(&sum);
     }
 }
@@ -97,14 +97,14 @@ static bool gate_of(struct ops *o, size_t index, bool sigmoid, struct ops_result
             vkm_op_gate_bwd(ops_record(o), &gates[norm], &routing.r, &grads[variant]);
         }
     }
-    if (!ops_run(o))
+    if (!ops_run(o) || !ops_below(o, "row_of", ops_words(o, routing.row_of), R, R))
         return ops_end(o);
 
     struct num *scores = ref_exact_new(z, T * E), *want = ops_new(o, T * E), *weights = ops_new(o, R), *lse = ops_new(o, T);
     struct num *dg = ops_new(o, R), *dp = ops_new(o, T * E), *want_dz = ops_new(o, T * E);
     uint32_t *chosen = ops_new_words(o, R);
     struct ref_gate gate = {.T = T, .E = E, .K = K, .sigmoid = sigmoid, .bias = biased ? ops_num(o, bias) : NULL};
-    slot_gradients(o, dgate, routing.row_of, parts, R, dg);
+    slot_gradients(o, dgate, ops_words(o, routing.row_of), parts, R, dg);
     for (int norm = 0; norm < 2; norm++) {
         gate.norm_topk = norm;
         ref_gate(&gate, false, scores, want, chosen, weights, lse);
@@ -265,11 +265,8 @@ static void check_layer(struct ops *o, const struct layer *l)
     const uint32_t *idx = ops_words(o, l->idx);
     struct ref_moe_state state;
     struct num *x = ops_num(o, l->x), *out = ops_new(o, l->T * l->D), *dp = ops_new(o, l->T * l->E);
-    for (size_t i = 0; i < l->R; i++)
-        if (idx[i] >= l->E) {
-            ops_fail(o, "idx[%zu] is %u of %zu experts", i, idx[i], l->E);
-            return;
-        }
+    if (!ops_below(o, "idx", idx, l->R, l->E))
+        return;
     ref_moe_forward(&moe, &w, x, idx, &state, out);
     if (!ref_topk_admissible(l->T, l->E, l->K, state.z, idx))
         ops_fail(o, "idx is not the top %zu of the logits", l->K);

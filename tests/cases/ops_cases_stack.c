@@ -173,9 +173,8 @@ static void check(struct ops *o, struct whole *w)
     const uint32_t *idx = ops_words(o, w->experts);
     for (size_t i = 0; i < w->total; i++)
         params[i] = num_exact(w->weights[i]);
-    for (size_t i = 0; i < m->L * T * m->K; i++)
-        if (idx[i] >= m->E)
-            ops_fail(o, "expert %u of %zu chosen", idx[i], m->E);
+    if (!ops_below(o, "experts", idx, m->L * T * m->K, m->E))
+        return;
     if (ops_transfer(o, m, &w->stack->train->params, OPS_GET_GRADS, grads) || vkm_buf_download(o->ctx, w->stack->stats, &stats, sizeof stats))
         ops_fail(o, "cannot read gradients");
     if (o->result->failure[0])

@@ -342,3 +342,13 @@ void ops_expect_words(struct ops *o, const char *name, struct ops_array a, const
         ops_fail(o, "%s: %zu of %zu wrong, from [%zu] on: %#x instead of %#x", name, wrong, a.count, first, got[first],
                  want[first]);
 }
+
+bool ops_below(struct ops *o, const char *name, const uint32_t *words, size_t count, size_t limit)
+{
+    for (size_t i = 0; i < count; i++)
+        if (words[i] >= limit) {
+            ops_fail(o, "%s[%zu] is %u, which has to be below %zu", name, i, words[i], limit);
+            return false;
+        }
+    return true;
+}

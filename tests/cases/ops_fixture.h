@@ -113,6 +113,8 @@ bool ops_run(struct ops *o);
 void ops_expect(struct ops *o, const char *name, struct ops_array a, const struct num *want);
 void ops_expect_floats(struct ops *o, const char *name, const float *got, size_t count, const struct num *want);
 void ops_expect_words(struct ops *o, const char *name, struct ops_array a, const uint32_t *want);
+/* Whether all are below the limit, as what a reference takes for indices has to be; what a device left may be anything. */
+bool ops_below(struct ops *o, const char *name, const uint32_t *words, size_t count, size_t limit);
 /* Notes a failure, the first of the case. */
 void ops_fail(struct ops *o, const char *fmt, ...) VKM_PRINTF(2, 3);
 
