@@ -4,87 +4,59 @@
 #define WITH_16
 #include "common/base.glsl"
 #include "common/cm.glsl"
-#include "common/gemm.glsl"
+#include "common/slices.glsl"
 /* The product on cooperative matrices: 16-bit operands, sums in f32. A workgroup computes BM by BN of C, a subgroup TM by
  * TN of it in matrices of CM_M by CM_N. Slices BK deep of A and B lie in shared memory as they lie in the arrays (the
  * same dimension fastest), in 16 bits: an f32 array is rounded on the way. */
-layout(constant_id = SPEC_GEMM_BN) const uint BN = 64;
 layout(constant_id = SPEC_GEMM_CM_M) const uint CM_M = 16;
 layout(constant_id = SPEC_GEMM_CM_N) const uint CM_N = 16;
 layout(constant_id = SPEC_GEMM_CM_K) const uint CM_K = 16;
-const uint THREADS = gl_WorkGroupSize.x;
 const uint DOWN = BM / TM, ACROSS = BN / TN; /* subgroups down and across the tile */
-const uint MATS_M = TM / CM_M, MATS_N = TN / CM_N;
+const uint MATS_M = TM / CM_M, MATS_N = TN / CM_N, CM_FOURS = CM_M * CM_N / 4;
 
-/* A slice's rows and the vec4s of each, with two more that keep neighbouring rows off the same banks. */
-const uint A_ROWS = FORM == GEMM_TN ? BK : BM, A_VECS = (FORM == GEMM_TN ? BM : BK) / 4, A_STRIDE = A_VECS + 2;
-const uint B_ROWS = FORM == GEMM_NT ? BN : BK, B_VECS = (FORM == GEMM_NT ? BK : BN) / 4, B_STRIDE = B_VECS + 2;
+/* Two more fours keep neighbouring rows off the same banks. */
+const uint A_STRIDE = A_FOURS + 2, B_STRIDE = B_FOURS + 2;
 const int A_LAYOUT = FORM == GEMM_TN ? gl_CooperativeMatrixLayoutColumnMajor : gl_CooperativeMatrixLayoutRowMajor;
 const int B_LAYOUT = FORM == GEMM_NT ? gl_CooperativeMatrixLayoutColumnMajor : gl_CooperativeMatrixLayoutRowMajor;
 
 shared uvec2 a_tile[A_ROWS * A_STRIDE];
 shared uvec2 b_tile[B_ROWS * B_STRIDE];
 shared uvec2 b3_tile[DUAL ? B_ROWS * B_STRIDE : 1];
-shared uint a_rows[BM];                       /* row of A behind each row of the tile (NT, NN) */
-shared float result[DOWN * ACROSS * CM_M * CM_N]; /* a matrix of each subgroup, on its way to the epilogue */
-shared float result3[DUAL ? DOWN * ACROSS * CM_M * CM_N : 1];
+shared vec4 result[DOWN * ACROSS * CM_FOURS]; /* a matrix of each subgroup, on its way to the epilogue */
+shared vec4 result3[DUAL ? DOWN * ACROSS * CM_FOURS : 1];
 shared float dgate_part[DGATE ? BM * ACROSS : 1];
 
-/* Four values of an array from `at` on, of which `count` exist; the others are 0. */
-uvec2 fetch(F32 array, bool is16, uint at, uint count)
+uvec2 settled(uvec4 asked, bool is16, uint count)
 {
-    if (VEC4)
-        return is16 ? U32x2(uvec2(array)).v[at / 4] : narrow4(VEC4S(array).v[at / 4]);
-    uvec4 x = uvec4(0);
-    [[unroll]] for (uint i = 0; i < 4; i++)
-        if (i < count)
-            x[i] = is16 ? uint(U16(uvec2(array)).v[at + i]) : narrow(array.v[at + i]);
-    return uvec2(x.x | x.y << 16, x.z | x.w << 16);
+    uvec4 x = cut(asked, count);
+    if (!is16)
+        return narrow4(uintBitsToFloat(x));
+    return VEC4 ? x.xy : uvec2(x.x | x.y << 16, x.z | x.w << 16);
 }
 
-void stage_a(uint k)
+void settle(uint k)
 {
-    for (uint i = gl_LocalInvocationID.x; i < A_ROWS * A_VECS; i += THREADS) {
-        uint r = i / A_VECS, c = i % A_VECS * 4;
-        uint m = row0 + (FORM == GEMM_TN ? c : r), kk = k + (FORM == GEMM_TN ? r : c);
-        uvec2 x = uvec2(0);
-        if (m < row_end && kk < k_end)
-            x = FORM == GEMM_TN ? fetch(p.a, A16, gathered_a(kk) * p.m + m, row_end - m)
-                                : fetch(p.a, A16, a_rows[r] * p.k + kk, k_end - kk);
-        a_tile[r * A_STRIDE + i % A_VECS] = x;
+    [[unroll]] for (uint i = 0; i < A_EACH; i++) {
+        uvec2 at = place(i, A_FOURS);
+        if (at.x < A_ROWS)
+            a_tile[at.x * A_STRIDE + at.y / 4] =
+                settled(a_asked[i], A16, terms(k, FORM == GEMM_TN ? at.x : at.y, FORM != GEMM_TN));
     }
-}
-
-void stage_b(uint k, uint left)
-{
-    for (uint i = gl_LocalInvocationID.x; i < B_ROWS * B_VECS; i += THREADS) {
-        uint r = i / B_VECS, c = i % B_VECS * 4;
-        uint n = left + (FORM == GEMM_NT ? r : c), kk = k + (FORM == GEMM_NT ? c : r);
-        uvec2 x = uvec2(0), x3 = uvec2(0);
-        if (n < p.n && kk < k_end) {
-            uint at = FORM == GEMM_NT   ? b0 + n * p.k + kk
-                      : FORM == GEMM_NN ? b0 + kk * p.n + n
-                                        : gathered_b(kk) * p.n + n;
-            uint count = FORM == GEMM_NT ? k_end - kk : p.n - n;
-            x = fetch(p.b, B16, at, count);
+    [[unroll]] for (uint i = 0; i < B_EACH; i++) {
+        uvec2 at = place(i, B_FOURS);
+        uint count = terms(k, FORM == GEMM_NT ? at.y : at.x, FORM == GEMM_NT);
+        if (at.x < B_ROWS) {
+            b_tile[at.x * B_STRIDE + at.y / 4] = settled(b_asked[i], B16, count);
             if (DUAL)
-                x3 = fetch(p.b, B16, at + p.n * p.k, count);
+                b3_tile[at.x * B_STRIDE + at.y / 4] = settled(b3_asked[i], B16, count);
         }
-        b_tile[r * B_STRIDE + i % B_VECS] = x;
-        if (DUAL)
-            b3_tile[r * B_STRIDE + i % B_VECS] = x3;
     }
 }
 
 void main()
 {
-    locate();
-    uint left = gl_WorkGroupID.y * BN;
+    begin_slices();
     uint down = gl_SubgroupID / ACROSS * TM, across = gl_SubgroupID % ACROSS * TN; /* the subgroup's part of the tile */
-    if (FORM != GEMM_TN)
-        for (uint m = gl_LocalInvocationID.x; m < BM; m += THREADS)
-            a_rows[m] = gathered_a(min(row0 + m, row_end - 1));
-
     coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc[MATS_M * MATS_N];
     coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc3[DUAL ? MATS_M * MATS_N : 1];
     [[unroll]] for (uint i = 0; i < MATS_M * MATS_N; i++) {
@@ -92,11 +64,14 @@ void main()
         if (DUAL)
             acc3[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
     }
+    if (k0 < k_end)
+        ask(k0);
     for (uint k = k0; k < k_end; k += BK) {
         barrier();
-        stage_a(k);
-        stage_b(k, left);
+        settle(k);
         barrier();
+        if (k + BK < k_end)
+            ask(k + BK);
         [[unroll]] for (uint kk = 0; kk < BK; kk += CM_K) {
             coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a[MATS_M];
             [[unroll]] for (uint i = 0; i < MATS_M; i++) {
@@ -119,30 +94,31 @@ void main()
         }
     }
 
-    uint own = gl_SubgroupID * CM_M * CM_N;
+    uint own = gl_SubgroupID * CM_FOURS;
     [[unroll]] for (uint i = 0; i < MATS_M; i++)
         [[unroll]] for (uint j = 0; j < MATS_N; j++) {
-            barrier();
-            coopMatStore(acc[i * MATS_N + j], result, own, CM_N, gl_CooperativeMatrixLayoutRowMajor);
+            subgroupBarrier();
+            coopMatStore(acc[i * MATS_N + j], result, own, CM_N / 4, gl_CooperativeMatrixLayoutRowMajor);
             if (DUAL)
-                coopMatStore(acc3[i * MATS_N + j], result3, own, CM_N, gl_CooperativeMatrixLayoutRowMajor);
-            barrier();
-            for (uint e = gl_SubgroupInvocationID; e < CM_M * CM_N; e += gl_SubgroupSize) {
-                uint m = row0 + down + i * CM_M + e / CM_N, n = left + across + j * CM_N + e % CM_N;
+                coopMatStore(acc3[i * MATS_N + j], result3, own, CM_N / 4, gl_CooperativeMatrixLayoutRowMajor);
+            subgroupBarrier();
+            for (uint e0 = 0; e0 < CM_FOURS; e0 += gl_SubgroupSize) {
+                uint e = e0 + gl_SubgroupInvocationID, m = row0 + down + i * CM_M + e / (CM_N / 4);
+                uint n = left + across + j * CM_N + e % (CM_N / 4) * 4;
                 float dgate = 0.0;
-                if (m < row_end && n < p.n)
-                    dgate = epilogue(m, n, result[own + e], DUAL ? result3[own + e] : 0.0);
-                if (DGATE)
-                    result[own + e] = dgate;
+                if (e < CM_FOURS && m < row_end && n < p.n)
+                    dgate = epilogue(m, n, result[own + e], DUAL ? result3[own + e] : vec4(0.0));
+                if (DGATE && e < CM_FOURS)
+                    result[own + e].x = dgate;
             }
             if (!DGATE)
                 continue;
-            barrier();
+            subgroupBarrier();
             for (uint r = gl_SubgroupInvocationID; r < CM_M; r += gl_SubgroupSize) {
                 uint at = (down + i * CM_M + r) * ACROSS + gl_SubgroupID % ACROSS;
                 float dgate = j == 0 ? 0.0 : dgate_part[at];
-                for (uint e = 0; e < CM_N; e++)
-                    dgate += result[own + r * CM_N + e];
+                for (uint e = 0; e < CM_N / 4; e++)
+                    dgate += result[own + r * CM_N / 4 + e].x;
                 dgate_part[at] = dgate;
             }
         }

@@ -1,105 +1,102 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-#include "common/gemm.glsl"
-/* The product for GPUs: BM rows by BN columns a workgroup, BK deep slices of A and B in shared memory, TM by TN results
- * an invocation, whose rows and columns lie apart so that neighbours read neighbouring words. */
-const uint ROWS = BM / TM;                        /* invocations down a tile */
-const uint COLS = gl_WorkGroupSize.x / ROWS;      /* and across it */
-const uint BN = COLS * TN;
-const uint THREADS = gl_WorkGroupSize.x;
+#include "common/slices.glsl"
+/* The product for GPUs: BM rows by BN columns a workgroup, BK deep slices of A and B in shared memory, where rows (columns) of a
+ * term of the sum are neighbours; TM by TN results an invocation, fours that lie apart, so that neighbours read neighbouring
+ * fours. */
+const uint ROWS = BM / TM, COLS = BN / TN;        /* invocations down a tile and across it */
+const uint FOURS_M = TM / 4, FOURS_N = TN / 4;
 
-shared float a_tile[BK * (BM + 1)];
-shared float b_tile[BK * (BN + 1)];
-shared float b3_tile[DUAL ? BK * (BN + 1) : 1];
-shared uint a_rows[BM];                           /* row of A behind each row of the tile (NT, NN) */
+/* One more four keeps what is stored down a column off the same banks. */
+const uint A_STRIDE = BM / 4 + 1, B_STRIDE = BN / 4 + 1;
+shared vec4 a_tile[BK * A_STRIDE];
+shared vec4 b_tile[BK * B_STRIDE];
+shared vec4 b3_tile[DUAL ? BK * B_STRIDE : 1];
 shared float dgate_part[DGATE ? BM * COLS : 1];
 
-void load_tiles(uint k, uint left)
+vec4 settled(uvec4 asked, bool is16, uint count)
 {
-    for (uint i = gl_LocalInvocationID.x; i < BK * BM; i += THREADS) {
-        uint m, kk;
-        if (FORM == GEMM_TN) { /* neighbours along the fastest dimension of A */
-            m = i % BM;
-            kk = i / BM;
-        } else {
-            m = i / BK;
-            kk = i % BK;
-        }
-        float a = 0.0;
-        if (k + kk < k_end && row0 + m < row_end)
-            a = FORM == GEMM_TN ? load_a(gathered_a(k + kk) * p.m + row0 + m) : load_a(a_rows[m] * p.k + k + kk);
-        a_tile[kk * (BM + 1) + m] = a;
+    uvec4 x = cut(asked, count);
+    if (!is16)
+        return uintBitsToFloat(x);
+    return widen4(VEC4 ? x.xy : uvec2(x.x | x.y << 16, x.z | x.w << 16));
+}
+
+void settle(uint k)
+{
+    [[unroll]] for (uint i = 0; i < A_EACH; i++) {
+        uvec2 at = place(i, A_FOURS);
+        vec4 x = settled(a_asked[i], A16, terms(k, FORM == GEMM_TN ? at.x : at.y, FORM != GEMM_TN));
+        if (at.x >= A_ROWS)
+            continue;
+        if (FORM == GEMM_TN)
+            a_tile[at.x * A_STRIDE + at.y / 4] = x;
+        else
+            [[unroll]] for (uint j = 0; j < 4; j++)
+                a_tile[(at.y + j) * A_STRIDE + at.x / 4][at.x % 4] = x[j];
     }
-    for (uint i = gl_LocalInvocationID.x; i < BK * BN; i += THREADS) {
-        uint n, kk;
-        if (FORM == GEMM_NT) {
-            n = i / BK;
-            kk = i % BK;
-        } else {
-            n = i % BN;
-            kk = i / BN;
-        }
-        float b = 0.0, b3 = 0.0;
-        if (k + kk < k_end && left + n < p.n) {
-            uint at = FORM == GEMM_NT   ? b0 + (left + n) * p.k + k + kk
-                      : FORM == GEMM_NN ? b0 + (k + kk) * p.n + left + n
-                                        : gathered_b(k + kk) * p.n + left + n;
-            b = load_b(at);
+    [[unroll]] for (uint i = 0; i < B_EACH; i++) {
+        uvec2 at = place(i, B_FOURS);
+        uint count = terms(k, FORM == GEMM_NT ? at.y : at.x, FORM == GEMM_NT);
+        vec4 x = settled(b_asked[i], B16, count), x3 = DUAL ? settled(b3_asked[i], B16, count) : vec4(0.0);
+        if (at.x >= B_ROWS)
+            continue;
+        if (FORM != GEMM_NT) {
+            b_tile[at.x * B_STRIDE + at.y / 4] = x;
             if (DUAL)
-                b3 = load_b(at + p.n * p.k);
-        }
-        b_tile[kk * (BN + 1) + n] = b;
-        if (DUAL)
-            b3_tile[kk * (BN + 1) + n] = b3;
+                b3_tile[at.x * B_STRIDE + at.y / 4] = x3;
+        } else
+            [[unroll]] for (uint j = 0; j < 4; j++) {
+                b_tile[(at.y + j) * B_STRIDE + at.x / 4][at.x % 4] = x[j];
+                if (DUAL)
+                    b3_tile[(at.y + j) * B_STRIDE + at.x / 4][at.x % 4] = x3[j];
+            }
     }
 }
 
 void main()
 {
-    locate();
-    uint left = gl_WorkGroupID.y * BN;
-    uint row = gl_LocalInvocationID.x / COLS, col = gl_LocalInvocationID.x % COLS;
-    if (FORM != GEMM_TN)
-        for (uint m = gl_LocalInvocationID.x; m < BM; m += THREADS)
-            a_rows[m] = gathered_a(min(row0 + m, row_end - 1));
-
-    float acc[TM][TN], acc3[TM][TN];
+    begin_slices();
+    uint down = gl_LocalInvocationID.x / COLS, across = gl_LocalInvocationID.x % COLS;
+    vec4 acc[TM][FOURS_N], acc3[TM][FOURS_N];
     [[unroll]] for (uint i = 0; i < TM; i++)
-        [[unroll]] for (uint j = 0; j < TN; j++)
-            acc[i][j] = acc3[i][j] = 0.0;
+        [[unroll]] for (uint j = 0; j < FOURS_N; j++)
+            acc[i][j] = acc3[i][j] = vec4(0.0);
+    if (k0 < k_end)
+        ask(k0);
     for (uint k = k0; k < k_end; k += BK) {
         barrier();
-        load_tiles(k, left);
+        settle(k);
         barrier();
+        if (k + BK < k_end)
+            ask(k + BK);
         for (uint kk = 0; kk < BK; kk++) {
-            float a[TM], b[TN], b3[TN];
-            [[unroll]] for (uint i = 0; i < TM; i++)
-                a[i] = a_tile[kk * (BM + 1) + row + i * ROWS];
-            [[unroll]] for (uint j = 0; j < TN; j++) {
-                b[j] = b_tile[kk * (BN + 1) + col + j * COLS];
-                if (DUAL)
-                    b3[j] = b3_tile[kk * (BN + 1) + col + j * COLS];
-            }
-            [[unroll]] for (uint i = 0; i < TM; i++)
-                [[unroll]] for (uint j = 0; j < TN; j++) {
-                    acc[i][j] = fma(a[i], b[j], acc[i][j]);
+            vec4 a[FOURS_M];
+            [[unroll]] for (uint i = 0; i < FOURS_M; i++)
+                a[i] = a_tile[kk * A_STRIDE + down + i * ROWS];
+            [[unroll]] for (uint j = 0; j < FOURS_N; j++) {
+                uint at = kk * B_STRIDE + across + j * COLS;
+                vec4 b = b_tile[at], b3 = DUAL ? b3_tile[at] : vec4(0.0);
+                [[unroll]] for (uint i = 0; i < TM; i++) {
+                    acc[i][j] = fma(vec4(a[i / 4][i % 4]), b, acc[i][j]);
                     if (DUAL)
-                        acc3[i][j] = fma(a[i], b3[j], acc3[i][j]);
+                        acc3[i][j] = fma(vec4(a[i / 4][i % 4]), b3, acc3[i][j]);
                 }
+            }
         }
     }
 
     [[unroll]] for (uint i = 0; i < TM; i++) {
-        uint m = row + i * ROWS;
+        uint m = (down + i / 4 * ROWS) * 4 + i % 4;
         float dgate = 0.0;
-        [[unroll]] for (uint j = 0; j < TN; j++) {
-            uint n = left + col + j * COLS;
+        [[unroll]] for (uint j = 0; j < FOURS_N; j++) {
+            uint n = left + (across + j * COLS) * 4;
             if (row0 + m < row_end && n < p.n)
                 dgate += epilogue(row0 + m, n, acc[i][j], acc3[i][j]);
         }
         if (DGATE)
-            dgate_part[m * COLS + col] = dgate;
+            dgate_part[m * COLS + across] = dgate;
     }
     if (!DGATE)
         return;

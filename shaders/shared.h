@@ -25,7 +25,7 @@ typedef uint32_t uint;
 #define SPEC_GEMM_FORM 1
 #define SPEC_GEMM_EPILOGUE 2
 #define SPEC_GEMM_GROUPED 3
-#define SPEC_GEMM_VEC4 4
+#define SPEC_GEMM_VEC4 4 /* VEC4_ */
 #define SPEC_GEMM_BM 5 /* rows of a workgroup's tile */
 #define SPEC_GEMM_TM 6 /* rows of an invocation */
 #define SPEC_GEMM_TN 7 /* columns of an invocation */
@@ -33,7 +33,7 @@ typedef uint32_t uint;
 #define SPEC_GEMM_GATHER 9
 #define SPEC_GEMM_TYPE 10   /* TYPE_F16 or TYPE_BF16: of the 16-bit arrays */
 #define SPEC_GEMM_NARROW 11 /* which arrays are 16-bit, NARROW_ */
-#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile; gemm_cm and gemm_lanes alone */
+#define SPEC_GEMM_BN 12     /* columns of a workgroup's tile */
 #define SPEC_GEMM_BASE 13   /* BASE_; gemm_lanes alone */
 #define SPEC_GEMM_CM_M 13   /* shape of a cooperative matrix product; gemm_cm alone, as the following */
 #define SPEC_GEMM_CM_N 14
@@ -69,6 +69,9 @@ typedef uint32_t uint;
 #define GATHER_NONE 0
 #define GATHER_A 1 /* rows of A through p.gather */
 #define GATHER_B 2 /* rows of B (TN) */
+
+#define VEC4_OPERANDS 1 /* rows of A and B are whole vec4s (gemm_panel: or pairs), see vec4_rows in ops/gemm.c; */
+#define VEC4_RESULTS 2  /* rows of all results (gemm_tiled and gemm_cm) */
 
 #define EPILOGUE_STORE 0   /* c = alpha * product + base */
 #define EPILOGUE_SWIGLU 1  /* two products h1, h3 (B rows f and F + f): c = (h1 | h3), aux = silu(h1) * h3 */

@@ -59,21 +59,29 @@ float share_max(float x)
     return x;
 }
 
-/* tile = rows [s0, s0 + rows) of q (0), k (1), v (2) or do (3) */
+/* tile = rows [s0, s0 + rows) of q (0), k (1), v (2) or do (3). Some at once, in no branch: each load would be waited for. */
+#define STAGED 4
 void stage(uint tile, uint rows, uint s0, uint which)
 {
-    for (uint i = gl_LocalInvocationID.x; i < rows * VECS; i += gl_WorkGroupSize.x) {
-        uint r = i / VECS, c = i % VECS, s = s0 + r;
-        vec4 x = vec4(0.0);
-        if (s < p.S && c < WIDTH) {
+    uint each = min(STAGED, (rows * VECS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x);
+    for (uint first = 0; first < rows * VECS; first += each * gl_WorkGroupSize.x) {
+        vec4 x[STAGED];
+        [[unroll]] for (uint j = 0; j < STAGED; j++) {
+            if (j >= each)
+                continue;
+            uint i = first + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x, s = min(s0 + i / VECS, p.S - 1), c = min(i % VECS, WIDTH - 1);
 #if OWN > 1
             if (which == 3)
-                x = VEC4S(p.dout).v[at_o(s, c)];
+                x[j] = VEC4S(p.dout).v[at_o(s, c)];
             else
 #endif
-                x = VEC4S(p.qkv).v[at(s, which, c)];
+                x[j] = VEC4S(p.qkv).v[at(s, which, c)];
         }
-        tiles[tile + r * STRIDE + c] = narrow4(x);
+        [[unroll]] for (uint j = 0; j < STAGED; j++) {
+            uint i = first + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x, r = i / VECS, c = i % VECS;
+            if (j < each && r < rows)
+                tiles[tile + r * STRIDE + c] = narrow4(s0 + r < p.S && c < WIDTH ? x[j] : vec4(0.0));
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 /* What the matrix products share: which rows and columns of which group a workgroup computes, and what it does with
- * the result. The main loops are in gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
+ * the result. The main loops are in gemm_lanes.comp, gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
  * tile holds, and B is the group's. Reduction form (TN): workgroup z (REDUCTION_GROUP) is the group, whose rows are summed over; not grouped, a
@@ -7,7 +7,8 @@
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;
-layout(constant_id = SPEC_GEMM_VEC4) const bool VEC4 = false; /* rows are whole vec4s or pairs: see vec4_rows in ops/gemm.c */
+layout(constant_id = SPEC_GEMM_VEC4) const uint ALIGNED = 0; /* VEC4_ */
+const bool VEC4 = (ALIGNED & VEC4_OPERANDS) != 0, C_VEC4 = (ALIGNED & VEC4_RESULTS) != 0;
 layout(constant_id = SPEC_GEMM_BM) const uint BM = 8;
 layout(constant_id = SPEC_GEMM_TM) const uint TM = 8;
 layout(constant_id = SPEC_GEMM_TN) const uint TN = 2;
@@ -19,10 +20,14 @@ layout(constant_id = SPEC_GEMM_NARROW) const uint NARROW = 0;
 #include "common/narrow.glsl"
 #else
 const uint NARROW = 0;
+vec4 widen4(uvec2 bits) { return vec4(0.0); }
+uint load16_bits(F32 array, uint i) { return 0; }
+uvec2 load16x4_bits(F32 array, uint i) { return uvec2(0); }
 float load16(F32 array, uint i) { return 0.0; }
 vec2 load16x2(F32 array, uint i) { return vec2(0.0); }
 vec4 load16x4(F32 array, uint i) { return vec4(0.0); }
 void store16(F32 array, uint i, float x) {}
+void store16x4(F32 array, uint i, vec4 x) {}
 #endif
 const bool A16 = (NARROW & NARROW_A) != 0, B16 = (NARROW & NARROW_B) != 0, C16 = (NARROW & NARROW_C) != 0;
 const bool DUAL = EPILOGUE == EPILOGUE_SWIGLU;

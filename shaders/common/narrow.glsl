@@ -34,7 +34,10 @@ uvec2 narrow4(vec4 x)
     return uvec2(narrow(x.x) | narrow(x.y) << 16, narrow(x.z) | narrow(x.w) << 16);
 }
 
-float load16(F32 array, uint i) { return widen(uint(U16(uvec2(array)).v[i])); }
+uint load16_bits(F32 array, uint i) { return uint(U16(uvec2(array)).v[i]); }
+uvec2 load16x4_bits(F32 array, uint i) { return U32x2(uvec2(array)).v[i / 4]; } /* i a multiple of 4 */
+float load16(F32 array, uint i) { return widen(load16_bits(array, i)); }
 vec2 load16x2(F32 array, uint i) { return widen4(uvec2(U32(uvec2(array)).v[i / 2], 0)).xy; } /* i even */
-vec4 load16x4(F32 array, uint i) { return widen4(U32x2(uvec2(array)).v[i / 4]); } /* i a multiple of 4 */
+vec4 load16x4(F32 array, uint i) { return widen4(load16x4_bits(array, i)); }
 void store16(F32 array, uint i, float x) { U16(uvec2(array)).v[i] = uint16_t(narrow(x)); }
+void store16x4(F32 array, uint i, vec4 x) { U32x2(uvec2(array)).v[i / 4] = narrow4(x); }

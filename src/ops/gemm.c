@@ -13,16 +13,20 @@ enum { PANEL_BK_UNALIGNED = 8 };
 
 /* Neighbours in memory can be loaded at once: rows are whole fours of them (pairs, where gemm_panel takes pairs) and begin on such an
  * address. */
-static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, const struct vkm_gemm_tiles *tiles, bool panel)
+static bool vec4_rows(const struct vkm_gemm *g, uint32_t narrow, bool panel)
 {
     uint64_t a_align = narrow & NARROW_A ? 8 : 16, b_align = narrow & NARROW_B ? 8 : 16;
     if (g->a.addr % a_align || g->b.addr % b_align)
         return false;
     if (panel)
         return (g->form == GEMM_TN || g->k % 4 == 0) && (g->form == GEMM_NT || g->n % 2 == 0);
-    if (!tiles->cm.m)
-        return g->form != GEMM_TN && g->k % 4 == 0;
     return (g->form == GEMM_TN ? g->m : g->k) % 4 == 0 && (g->form == GEMM_NT ? g->k : g->n) % 4 == 0;
+}
+
+/* Likewise the rows of all results, for the kernels that write four at once. */
+static bool vec4_results(const struct vkm_gemm *g, uint32_t narrow)
+{
+    return g->n % 4 == 0 && (g->c.addr | g->act.addr) % (narrow & NARROW_C ? 8 : 16) == 0 && g->base.addr % 16 == 0;
 }
 
 /* gemm_lanes takes rows of whole vectors, and of C of whole strips. It has the tile as it is, for what else follows from that. */
@@ -97,7 +101,9 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     struct vkm_gemm_tiles tiles =
         routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
     const bool lanes = type == TYPE_F32 && take_lanes(ctx, g, &tiles), panel = ctx->caps.cpu && !tiles.cm.m && !lanes;
-    const bool vec4 = lanes ? g->k % tiles.bk == 0 : vec4_rows(g, narrow, &tiles, panel);
+    const bool vec4 = lanes ? g->k % tiles.bk == 0 : vec4_rows(g, narrow, panel);
+    const uint32_t aligned =
+        (vec4 ? VEC4_OPERANDS : 0) | (!lanes && !panel && vec4_results(g, narrow) ? VEC4_RESULTS : 0);
     if (panel && !vec4)
         tiles.bk = PANEL_BK_UNALIGNED;
     while (panel && !routing && tiles.tn > 2 && g->epilogue == EPILOGUE_STORE && 2 * g->n <= tiles.bn) { /* a router's few columns */
@@ -111,12 +117,12 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     struct vkm_dispatch dispatch = {
         .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
         .spec = {[0] = tiles.wg, [SPEC_GEMM_FORM] = g->form, [SPEC_GEMM_EPILOGUE] = g->epilogue,
-                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = vec4, [SPEC_GEMM_BM] = tiles.bm,
+                 [SPEC_GEMM_GROUPED] = routing != NULL, [SPEC_GEMM_VEC4] = aligned, [SPEC_GEMM_BM] = tiles.bm,
                  [SPEC_GEMM_TM] = tiles.tm, [SPEC_GEMM_TN] = tiles.tn, [SPEC_GEMM_BK] = tiles.bk,
                  [SPEC_GEMM_GATHER] = g->gather, [SPEC_GEMM_TYPE] = type, [SPEC_GEMM_NARROW] = narrow,
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
-        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : type == TYPE_F32 ? SPEC_GEMM_GATHER + 1 : SPEC_GEMM_NARROW + 1,
+        .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : SPEC_GEMM_BN + 1,
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), routing && g->form == GEMM_TN ? routing->E : parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (lanes) {

@@ -16,7 +16,7 @@ struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
     }
     return (struct vkm_tiles){
         .row_wg = caps->subgroup > 128 ? caps->subgroup : 128, .flat_wg = 256, .attention_wg = 64,
-        .attention_lanes = caps->subgroup < 8 ? caps->subgroup : 8, /* they sum over lanes of a subgroup */
+        .attention_lanes = caps->subgroup < 16 ? caps->subgroup : 16, /* they sum over lanes of a subgroup */
         .route_chunk = 64, .split_groups = 512, .embed_subgroups = 4096, .embed_rows = 4, .pairs = false,
     };
 }
@@ -34,7 +34,7 @@ static const struct shape panel_shapes[] = {
     {64, 0, 64, 64, 8}, {32, 0, 64, 32, 8}, {16, 0, 64, 16, 8}, {64, 0, 32, 64, 8}, {64, 0, 64, 64, 4}, {64, 0, 128, 64, 4}};
 /* An invocation has tm by tn. */
 static const struct shape tiled_shapes[] = {
-    {64, 64, 16, 4, 4}, {128, 64, 16, 8, 4}, {128, 128, 16, 8, 8}, {64, 128, 16, 4, 8}, {32, 64, 16, 2, 4},
+    {64, 64, 16, 4, 4}, {128, 64, 16, 8, 4}, {128, 128, 16, 8, 8}, {64, 128, 16, 4, 8}, {32, 64, 16, 4, 4},
     {64, 64, 32, 4, 4}};
 /* A subgroup has tm by tn. */
 static const struct shape cm_shapes[] = {
@@ -45,13 +45,13 @@ static const struct shape cm_shapes[] = {
 static uint32_t cm_shared_bytes(const struct vkm_gemm_tiles *t)
 {
     uint32_t vecs = t->bk / 4 + 2, subgroups = t->bm / t->tm * (t->bn / t->tn);
-    return 8 * vecs * (t->bm + 2 * t->bn) + 4 * t->bm * (1 + t->bn / t->tn) + 8 * subgroups * t->cm.m * t->cm.n;
+    return 8 * vecs * (t->bm + 2 * t->bn) + 4 * t->bm * (t->bn / t->tn) + 8 * subgroups * t->cm.m * t->cm.n;
 }
 
 /* And gemm_tiled.comp, likewise. */
 static uint32_t tiled_shared_bytes(const struct vkm_gemm_tiles *t)
 {
-    return 4 * (t->bk * (t->bm + 1 + 2 * (t->bn + 1)) + t->bm * (1 + t->bn / t->tn));
+    return 4 * (t->bk * (t->bm + 4 + 2 * (t->bn + 4)) + t->bm * (t->bn / t->tn));
 }
 
 /* And gemm_panel.comp. */
@@ -176,6 +176,8 @@ static const struct {
     uint32_t subgroups, cols;
 } attention_shapes[] = {{4, 32}, {2, 32}, {2, 16}, {1, 16}};
 enum { ATTENTION_HELD = 128 }; /* results that an invocation can hold: wider heads have too many for its registers */
+/* So many lanes share a query; twice as many where each would hold more than these vec4s of it. */
+enum { ATTENTION_LANES = 8, ATTENTION_VECS = 4 };
 
 static bool power_of_two(uint32_t n)
 {
@@ -221,7 +223,8 @@ struct vkm_attention_tiles vkm_attention_tiles(const struct vkmoe_context *ctx, 
             return t;
     }
     struct vkm_attention_tiles t = {.kernel = passes[pass].plain, .wg = tiles.attention_wg, .lanes = 1};
-    while (t.lanes < tiles.attention_lanes && a->width / 4 % (2 * t.lanes) == 0)
+    while (2 * t.lanes <= tiles.attention_lanes && a->width / 4 % (2 * t.lanes) == 0 &&
+           (t.lanes < ATTENTION_LANES || a->width / 4 / t.lanes > ATTENTION_VECS))
         t.lanes *= 2;
     t.rows = t.wg / t.lanes;
     return t;

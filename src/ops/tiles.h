@@ -8,7 +8,7 @@ struct vkm_tiles {
     uint32_t row_wg;            /* workgroup of kernels with one row each (norm, softmax) */
     uint32_t flat_wg;           /* of elementwise kernels */
     uint32_t attention_wg;
-    uint32_t attention_lanes;   /* most invocations that share a query */
+    uint32_t attention_lanes;   /* that may share a query, at most */
     uint32_t route_chunk;       /* tokens in a routing chunk */
     uint32_t split_groups;      /* workgroups that a long sum is cut up to make, see vkm_gemm_partial; 0: it is not */
     uint32_t embed_subgroups;   /* that the embedding's backward should have */
