@@ -6,7 +6,7 @@
 #                             Other systems: names the packages.
 #   tools/setup.sh --check    only prints what is missing; status 1 if anything is
 #   tools/setup.sh --tests    also installs clang with its libFuzzer, and fetches the software drivers that tools/test.sh
-#                             runs on, into ${XDG_CACHE_HOME:-~/.cache}/vkmoe/drivers
+#                             runs on, and what lets GPUs' drivers compile without a GPU, into ${XDG_CACHE_HOME:-~/.cache}/vkmoe/drivers
 #   tools/setup.sh --has-libfuzzer   does and prints nothing: the status says whether clang and its libFuzzer are there
 
 # apt-get expands the $(...) of its formats itself.
@@ -110,23 +110,33 @@ unpack() {
     [ -n "$archive" ] && dpkg -x "$archive" "$2/files"
 }
 
-# driver NAME PACKAGE LIBRARY API_VERSION: leaves $drivers/NAME.json and the library beside it.
-driver() {
-    local name=$1 package=$2 library=$3 api=$4 work found
-    if [ -e "$drivers/$name.json" ] && [ -e "$drivers/$name/$library" ]; then
-        return
-    fi
+# library NAME PACKAGE LIBRARY: leaves $drivers/NAME/LIBRARY.
+library() {
+    local name=$1 package=$2 library=$3 work found status=0
+    [ ! -e "$drivers/$name/$library" ] || return 0
     mkdir -p "$drivers/$name"
     work=$(mktemp -d)
     if unpack "$package" "$work" && found=$(find "$work/files" -name "$library" | sed -n 1p) && [ -n "$found" ]; then
         mv "$found" "$drivers/$name/$library"
-        printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "%s"}}\n' \
-            "$drivers/$name/$library" "$api" >"$drivers/$name.json"
     else
         complain "$package cannot be had here; the tests do without it"
         rmdir "$drivers/$name"
+        status=1
     fi
     rm -rf "$work"
+    return $status
+}
+
+# driver NAME PACKAGE LIBRARY API_VERSION: leaves $drivers/NAME.json and the library beside it.
+driver() {
+    library "$1" "$2" "$3" || return 0
+    printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "%s"}}\n' \
+        "$drivers/$1/$3" "$4" >"$drivers/$1.json"
+}
+
+# What tests/compilers.sh puts below Mesa's driver for AMD.
+test_shim() {
+    library shim mesa-drm-shim libamdgpu_noop_drm_shim.so || true
 }
 
 # The packages' own ICD files state older Vulkan versions, for which the loader would not offer 1.3.
@@ -194,6 +204,7 @@ debian() {
     fi
     if [ "$tests" = yes ]; then
         test_drivers
+        test_shim
         install_libfuzzer || complain "clang's libFuzzer cannot be had here; the tests do without it"
     fi
     check_versions

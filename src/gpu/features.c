@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gpu/pipeline.h"
 #include "shared.h"
 
 static void link_chain(struct vkm_features *f)
@@ -22,7 +23,10 @@ static void link_chain(struct vkm_features *f)
 
 void vkm_features_set(struct vkm_features *f, const struct vkm_caps *caps)
 {
-    const bool matrices = caps->cm[TYPE_F16].m || caps->cm[TYPE_BF16].m, bfloat16 = matrices && caps->bfloat16_matrix;
+    /* where the build has kernels for it: Debian 12's validation layer does not know the extension, and its glslang has built none */
+    const bool f16 = caps->cm[TYPE_F16].m && vkm_shaders[VKM_KERNEL_GEMM_CM_F16].words;
+    const bool bf16 = caps->cm[TYPE_BF16].m && vkm_shaders[VKM_KERNEL_GEMM_CM_BF16].words;
+    const bool matrices = f16 || bf16, bfloat16 = matrices && caps->bfloat16_matrix;
     *f = (struct vkm_features){
         .core.features.shaderInt64 = caps->int64,
         .v11.storageBuffer16BitAccess = caps->storage16,
