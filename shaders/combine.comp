@@ -38,13 +38,18 @@ void main()
         }
         return;
     }
+    uint row[K];
+    float g[K]; /* 0: a dropped expert, which has no row: any other is loaded, in no branch, so that all are waited for together */
+    [[unroll]] for (uint k = 0; k < K; k++) {
+        row[k] = min(p.row_of.v[slot + k], p.T * K - 1) * p.D;
+        g[k] = WEIGHTED ? p.g.v[slot + k] : 1.0;
+    }
     for (uint first = 0; first < p.D; first += NUMBERS * gl_WorkGroupSize.x) {
         uint own = first + NUMBERS * gl_LocalInvocationID.x, d = min(own, p.D - NUMBERS), i = t * p.D + d;
         vec4 sum = vec4(0.0);
-        for (uint k = 0; k < K; k++) {
-            float g = WEIGHTED ? p.g.v[slot + k] : 1.0;
-            if (g != 0.0) /* a dropped expert has no row */
-                sum += g * row_values(p.row_of.v[slot + k] * p.D + d);
+        [[unroll]] for (uint k = 0; k < K; k++) {
+            vec4 x = row_values(row[k] + d);
+            sum += g[k] != 0.0 ? g[k] * x : vec4(0.0);
         }
         if (own >= p.D)
             continue;

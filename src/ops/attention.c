@@ -5,11 +5,12 @@
 void vkm_op_rope(struct vkm_rec *rec, const struct vkm_attention *a, struct vkm_buf x, bool inverse)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    const uint32_t T = a->B * a->S, lanes = a->width / 2 % VKM_LANES ? 0 : vkm_lanes_row(ctx, a->H * a->width);
+    const uint32_t T = a->B * a->S, wg = vkm_tiles(ctx).row_wg;
+    const uint32_t row = a->width / 2 % VKM_LANES ? 0 : vkm_lanes_row(ctx, a->H * a->width, wg);
     struct vkm_rope_args args = {x.addr, a->cos.addr, a->sin.addr, T, a->S, a->H, inverse ? -1.0f : 1.0f};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         .label = inverse ? "rope.bwd" : "rope", .kernel = VKM_KERNEL_ROPE, .args = &args, .args_bytes = sizeof args,
-        .spec = {[0] = vkm_tiles(ctx).row_wg, [SPEC_LANES] = lanes, [SPEC_ROPE_HALF] = a->width / 2}, .spec_count = SPEC_ROPE_HALF + 1,
+        .spec = {[0] = wg, [SPEC_LANES] = row, [SPEC_ROPE_HALF] = a->width / 2}, .spec_count = SPEC_ROPE_HALF + 1,
         .groups = vkm_groups(ctx, T), .read = {a->cos, a->sin}, .write = {x}});
 }
 

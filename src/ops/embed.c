@@ -7,7 +7,7 @@ void vkm_op_embed(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf tok, str
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH("embed", VKM_KERNEL_EMBED, vkm_tiles(ctx).row_wg, args), .groups = vkm_groups(ctx, T), .read = {w, tok},
         .write = {y}};
-    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D));
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D, dispatch.spec[0]));
     vkm_rec_dispatch(rec, &dispatch);
 }
 

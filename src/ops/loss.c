@@ -27,7 +27,7 @@ void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, str
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH("simbal", VKM_KERNEL_SIMBAL, vkm_tiles(ctx).row_wg, args),
         .groups = vkm_groups(ctx, E), .read = {w, loss_scale}, .write = {dw, row}};
-    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D));
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D, dispatch.spec[0]));
     vkm_rec_dispatch(rec, &dispatch);
 }
 

@@ -11,7 +11,7 @@ void vkm_op_rmsnorm(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w, str
         .groups = vkm_groups(ctx, T), .read = {x, w}, .write = {y, y16}};
     if (y16.bytes)
         vkm_dispatch_narrow(&dispatch, VKM_KERNEL_RMSNORM_16, type);
-    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D));
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D, dispatch.spec[0]));
     vkm_rec_dispatch(rec, &dispatch);
 }
 
@@ -35,7 +35,7 @@ void vkm_op_rmsnorm_bwd(struct vkm_rec *rec, struct vkm_buf x, struct vkm_buf w,
     struct vkm_dispatch dispatch = {
         VKM_DISPATCH("rmsnorm.bwd", VKM_KERNEL_RMSNORM_BWD, vkm_tiles(ctx).row_wg, args),
         .groups = vkm_groups(ctx, T), .read = {x, w, dy}, .write = {dx, rstd}};
-    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D));
+    vkm_dispatch_lanes(&dispatch, vkm_lanes_row(ctx, D, dispatch.spec[0]));
     vkm_rec_dispatch(rec, &dispatch);
     vkm_op_colsum(rec, "rmsnorm.bwd.w", dy, x, rstd, dw, partial, T, D, true);
 }

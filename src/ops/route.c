@@ -67,7 +67,7 @@ void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, stru
         .label = "combine", .kernel = routing->type == TYPE_F32 ? VKM_KERNEL_COMBINE : VKM_KERNEL_COMBINE_16, .args = &args,
         .args_bytes = sizeof args,
         .spec = {[0] = vkm_tiles(ctx).row_wg, [SPEC_TYPE] = routing->type,
-                 [SPEC_LANES] = routing->type == TYPE_F32 ? vkm_lanes_row(ctx, D) : 0, [SPEC_COMBINE_K] = routing->K,
+                 [SPEC_LANES] = routing->type == TYPE_F32 && vkm_lanes_fit(ctx, D) ? D : 0, [SPEC_COMBINE_K] = routing->K,
                  [SPEC_COMBINE_WEIGHTED] = g.bytes != 0, [SPEC_COMBINE_VEC4] = vec4},
         .spec_count = SPEC_COMBINE_VEC4 + 1, .groups = vkm_groups(ctx, routing->T), .read = {rows, routing->row_of},
         .write = {y}};
