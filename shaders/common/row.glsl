@@ -1,12 +1,14 @@
 /* Loads along the lanes of a workgroup. TOGETHER: as lanes.glsl does, of a workgroup that is a subgroup of eight. */
 #include "common/lanes.glsl"
-/* A row's length, where it is a whole number of workgroups, and few on a GPU, or TOGETHER is worth it; else 0. In kernels that have no rows: TOGETHER. */
+/* A row's length, where it is a whole number of workgroups, or TOGETHER is worth it; else 0. In kernels that have no rows: TOGETHER. */
 layout(constant_id = SPEC_LANES) const uint ROW = 0;
 const uint WORKGROUP = gl_WorkGroupSize.x;
 const bool WHOLE = ROW != 0, TOGETHER = WHOLE && WORKGROUP == LANES;
 
-/* Numbers that an invocation loads before it looks at the first: of a whole row all, TOGETHER some vectors. */
-const uint EACH = !WHOLE ? 4 : !TOGETHER ? ROW / WORKGROUP : ROW % (16 * LANES) == 0 ? 16 : ROW % (8 * LANES) == 0 ? 8 : 4;
+/* Numbers that an invocation loads before it looks at the first: the most that divide a row, up to what it has registers for */
+const uint PARTS = ROW / WORKGROUP;
+const uint EACH = !WHOLE ? 4 : (TOGETHER ? PARTS % 16 : 1) == 0 ? 16 : PARTS % 8 == 0 ? 8 : PARTS % 6 == 0 ? 6 : PARTS % 4 == 0 ? 4
+                : PARTS % 3 == 0 ? 3 : PARTS % 2 == 0 ? 2 : 1;
 
 /* For the numbers d + (the invocation's) of a row of n. A round of a loop is dear on a CPU device, whose compiler knows n. TOGETHER
  * d is brought below n: see gathered_a in gemm.glsl. */

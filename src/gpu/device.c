@@ -222,6 +222,10 @@ static void probe_matrices(const struct vkm_vk *vk, struct vkm_device *device)
     free(list);
 }
 
+/* Where subgroups may be small, lanes share a file of registers that does not grow with them: of 32, an invocation of an Intel Arc
+ * has 32 numbers in registers, and a product that needs 60 spills a hundred times (docs/architecture.md). */
+enum { SHARED_FILE_LANES = 16 };
+
 static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const VkPhysicalDeviceLimits *limits,
                        const VkPhysicalDeviceVulkan11Properties *p11, const VkPhysicalDeviceVulkan13Properties *p13,
                        const struct vkm_features *f)
@@ -230,9 +234,11 @@ static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const
     caps->int64 = caps->storage16 = caps->float16 = caps->bfloat16_matrix = caps->memory_budget = true;
     caps->cpu = device->info.type == VKMOE_DEVICE_CPU;
     caps->processors = vkm_host_processors();
-    caps->subgroup = p11->subgroupSize;
+    caps->subgroup_own = p11->subgroupSize;
     caps->subgroup_required = f->v13.subgroupSizeControl && p13->minSubgroupSize < p13->maxSubgroupSize &&
                               (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
+    caps->subgroup = caps->subgroup_own > SHARED_FILE_LANES && p13->minSubgroupSize < SHARED_FILE_LANES ? SHARED_FILE_LANES
+                                                                                                       : caps->subgroup_own;
     caps->full_subgroups = caps->subgroup_required || p13->minSubgroupSize == p13->maxSubgroupSize;
     caps->max_invocations = limits->maxComputeWorkGroupInvocations;
     if (caps->max_invocations > limits->maxComputeWorkGroupSize[0])

@@ -176,8 +176,9 @@ static const struct {
     uint32_t subgroups, cols;
 } attention_shapes[] = {{4, 32}, {2, 32}, {2, 16}, {1, 16}};
 enum { ATTENTION_HELD = 128 }; /* results that an invocation can hold: wider heads have too many for its registers */
-/* So many lanes share a query; twice as many where each would hold more than these vec4s of it. */
-enum { ATTENTION_LANES = 8, ATTENTION_VECS = 4 };
+/* So many lanes share a query; twice as many where each would hold more than these vec4s of it, which are fewer where subgroups
+ * are small because registers are few. */
+enum { ATTENTION_LANES = 8, ATTENTION_VECS = 4, ATTENTION_VECS_FEW = 1 };
 
 static bool power_of_two(uint32_t n)
 {
@@ -223,8 +224,9 @@ struct vkm_attention_tiles vkm_attention_tiles(const struct vkmoe_context *ctx, 
             return t;
     }
     struct vkm_attention_tiles t = {.kernel = passes[pass].plain, .wg = tiles.attention_wg, .lanes = 1};
+    const uint32_t vecs = caps->subgroup < caps->subgroup_own ? ATTENTION_VECS_FEW : ATTENTION_VECS;
     while (2 * t.lanes <= tiles.attention_lanes && a->width / 4 % (2 * t.lanes) == 0 &&
-           (t.lanes < ATTENTION_LANES || a->width / 4 / t.lanes > ATTENTION_VECS))
+           (t.lanes < ATTENTION_LANES || a->width / 4 / t.lanes > vecs))
         t.lanes *= 2;
     t.rows = t.wg / t.lanes;
     return t;

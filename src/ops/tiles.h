@@ -82,12 +82,10 @@ static inline bool vkm_lanes_fit(const struct vkmoe_context *ctx, uint64_t width
 {
     return vkm_lanes(ctx) && width % (4 * VKM_LANES) == 0;
 }
-/* Their SPEC_LANES; on a GPU workgroups are of wg. */
-enum { VKM_ROW_EACH = 16 }; /* numbers that an invocation holds, at most */
+/* Their SPEC_LANES; on a GPU, whose workgroups are of wg, rows are whole where they are whole workgroups. */
 static inline uint32_t vkm_lanes_row(const struct vkmoe_context *ctx, uint32_t width, uint32_t wg)
 {
-    const bool whole = ctx->caps.cpu ? vkm_lanes_fit(ctx, width) : width % wg == 0 && width / wg <= VKM_ROW_EACH;
-    return whole ? width : 0;
+    return (ctx->caps.cpu ? vkm_lanes_fit(ctx, width) : width % wg == 0) ? width : 0;
 }
 
 /* Tells them, after the other constants; such a dispatch's workgroup is of VKM_LANES. row: SPEC_LANES */
