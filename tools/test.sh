@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests with the Vulkan validation layers on: on Mesa's software driver
 # (lavapipe) all of them, also built with AddressSanitizer and UndefinedBehaviorSanitizer; on Debian 12's older one and
-# on SwiftShader those that depend on the driver. Every parser is fuzzed (tests/fuzz). The last line sums it up: "N passed, N failed".
+# on SwiftShader those that depend on the driver. GPUs' compilers take every kernel (tests/compilers.sh). Every parser is
+# fuzzed (tests/fuzz). The last line sums it up: "N passed, N failed".
 #
 #   tools/test.sh             everything; a driver that cannot be had is left out, and so is fuzzing without clang, and said so
 #   tools/test.sh --all       the same, but what cannot be had is a failure, and fuzzing takes a minute a target, not ten seconds
@@ -136,6 +137,10 @@ else
             [ "$all" = no ] || failed=$((failed + 1))
         fi
     done
+    if [ ! -e "$drivers/shim/libamdgpu_noop_drm_shim.so" ]; then
+        echo "== not compiled for GPUs: mesa-drm-shim could not be had"
+        [ "$all" = no ] || failed=$((failed + 1))
+    fi
     fuzzing=()
     if tools/setup.sh --has-libfuzzer; then
         fuzzing=(fuzzing)

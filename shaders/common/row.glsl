@@ -1,6 +1,6 @@
 /* Loads along the lanes of a workgroup. TOGETHER: as lanes.glsl does, of a workgroup that is a subgroup of eight. */
 #include "common/lanes.glsl"
-/* A row's length, where it is a whole number of workgroups, or TOGETHER is worth it; else 0. In kernels that have no rows: TOGETHER. */
+/* A row's length, where it is a whole number of workgroups, or TOGETHER is worth it; else 0. Kernels without rows: TOGETHER. */
 layout(constant_id = SPEC_LANES) const uint ROW = 0;
 const uint WORKGROUP = gl_WorkGroupSize.x;
 const bool WHOLE = ROW != 0, TOGETHER = WHOLE && WORKGROUP == LANES;
