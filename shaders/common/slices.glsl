@@ -18,7 +18,7 @@ const uint A_EACH = (A_ROWS * A_FOURS + THREADS - 1) / THREADS, B_EACH = (B_ROWS
 
 uint left;                 /* first column of the tile */
 uint k_last;
-uint a_row[A_EACH], b_row[B_EACH]; /* where rows begin that have the sum's dimension fastest */
+uint a_row[A_EACH], b_row[B_EACH]; /* where rows begin that have the sum's dimension fastest; else which rows the next slice has */
 uvec4 a_asked[A_EACH], b_asked[B_EACH], b3_asked[DUAL ? B_EACH : 1]; /* fours as they came; see fetch */
 
 /* The i-th four of this invocation: row, and first column. Behind the slice's last row: none. */
@@ -57,29 +57,35 @@ void begin_slices()
     locate();
     left = gl_WorkGroupID.y * BN;
     k_last = max(k_end, 1) - 1;
-    [[unroll]] for (uint i = 0; i < A_EACH; i++)
-        if (FORM != GEMM_TN)
-            a_row[i] = gathered_a(min(row0 + place(i, A_FOURS).x, row_end - 1)) * p.k;
-    [[unroll]] for (uint i = 0; i < B_EACH; i++)
-        if (FORM == GEMM_NT)
-            b_row[i] = b0 + min(left + place(i, B_FOURS).x, p.n - 1) * p.k;
+    [[unroll]] for (uint i = 0; i < A_EACH; i++) {
+        uint r = place(i, A_FOURS).x;
+        a_row[i] = FORM == GEMM_TN ? gathered_a(min(k0 + r, k_last)) : gathered_a(min(row0 + r, row_end - 1)) * p.k;
+    }
+    [[unroll]] for (uint i = 0; i < B_EACH; i++) {
+        uint r = place(i, B_FOURS).x;
+        b_row[i] = FORM == GEMM_NT ? b0 + min(left + r, p.n - 1) * p.k : gathered_b(min(k0 + r, k_last));
+    }
 }
 
 void ask(uint k)
 {
     [[unroll]] for (uint i = 0; i < A_EACH; i++) {
         uvec2 at = place(i, A_FOURS);
-        a_asked[i] = FORM == GEMM_TN ? fetch(p.a, A16, gathered_a(min(k + at.x, k_last)) * p.m, row0 + at.y, p.m)
-                                     : fetch(p.a, A16, a_row[i], k + at.y, p.k);
+        if (FORM == GEMM_TN) {
+            a_asked[i] = fetch(p.a, A16, a_row[i] * p.m, row0 + at.y, p.m);
+            a_row[i] = gathered_a(min(k + BK + at.x, k_last)); /* an index is waited for, too: it is asked for a slice ahead */
+        } else
+            a_asked[i] = fetch(p.a, A16, a_row[i], k + at.y, p.k);
     }
     [[unroll]] for (uint i = 0; i < B_EACH; i++) {
         uvec2 at = place(i, B_FOURS);
-        uint term = min(k + at.x, k_last);
-        uint row = FORM == GEMM_NT ? b_row[i] : FORM == GEMM_NN ? b0 + term * p.n : gathered_b(term) * p.n;
+        uint row = FORM == GEMM_NT ? b_row[i] : b0 + b_row[i] * p.n;
         uint col = FORM == GEMM_NT ? k + at.y : left + at.y, length = FORM == GEMM_NT ? p.k : p.n;
         b_asked[i] = fetch(p.b, B16, row, col, length);
         if (DUAL)
             b3_asked[i] = fetch(p.b, B16, row + p.n * p.k, col, length);
+        if (FORM != GEMM_NT)
+            b_row[i] = gathered_b(min(k + BK + at.x, k_last));
     }
 }
 
