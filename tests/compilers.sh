@@ -14,10 +14,9 @@ while [ $((i += 1)) -le 300 ]; do echo "line $i: the quick brown fox jumps over 
 
 # on DRIVER SHIM COMMAND...
 on() {
-    VK_DRIVER_FILES=$1 VK_ICD_FILENAMES=$1 LD_PRELOAD=$2
+    driver=$1 preload=$2
     shift 2
-    export VK_DRIVER_FILES VK_ICD_FILENAMES
-    env LD_PRELOAD="$LD_PRELOAD" "$vkmoe" "$@" >"$work/out" 2>"$work/err"
+    VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver LD_PRELOAD=$preload "$vkmoe" "$@" >"$work/out" 2>"$work/err"
 }
 
 told() {

@@ -69,7 +69,8 @@ void stage(uint tile, uint rows, uint s0, uint which)
         [[unroll]] for (uint j = 0; j < STAGED; j++) {
             if (j >= each)
                 continue;
-            uint i = first + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x, s = min(s0 + i / VECS, p.S - 1), c = min(i % VECS, WIDTH - 1);
+            uint i = first + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+            uint s = min(s0 + i / VECS, p.S - 1), c = min(i % VECS, WIDTH - 1);
 #if OWN > 1
             if (which == 3)
                 x[j] = VEC4S(p.dout).v[at_o(s, c)];

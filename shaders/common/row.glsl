@@ -2,7 +2,7 @@
 #include "common/lanes.glsl"
 /* A row's length, where it is a whole number of workgroups, or TOGETHER is worth it; else 0. Kernels without rows: TOGETHER. */
 layout(constant_id = SPEC_LANES) const uint ROW = 0;
-const uint WORKGROUP = gl_WorkGroupSize.x;
+const uint WORKGROUP = gl_WorkGroupSize.x; /* by itself: glslang leaves a && of it undefined */
 const bool WHOLE = ROW != 0, TOGETHER = WHOLE && WORKGROUP == LANES;
 
 /* Numbers that an invocation loads before it looks at the first: the most that divide a row, up to what it has registers for */
