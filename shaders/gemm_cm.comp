@@ -26,31 +26,21 @@ shared vec4 result[DOWN * ACROSS * CM_FOURS]; /* a matrix of each subgroup, on i
 shared vec4 result3[DUAL ? DOWN * ACROSS * CM_FOURS : 1];
 shared float dgate_part[DGATE ? BM * ACROSS : 1];
 
-uvec2 settled(uvec4 asked, bool is16, uint count)
+/* A four as it came, in 16 bits. */
+uvec2 halves(uvec4 four, bool is16)
 {
-    uvec4 x = cut(asked, count);
     if (!is16)
-        return narrow4(uintBitsToFloat(x));
-    return VEC4 ? x.xy : uvec2(x.x | x.y << 16, x.z | x.w << 16);
+        return narrow4(uintBitsToFloat(four));
+    return VEC4 ? four.xy : uvec2(four.x | four.y << 16, four.z | four.w << 16);
 }
 
-void settle(uint k)
+void put_a(uvec2 at, uvec4 four) { a_tile[at.x * A_STRIDE + at.y / 4] = halves(four, A16); }
+
+void put_b(uvec2 at, uvec4 four, uvec4 four3)
 {
-    [[unroll]] for (uint i = 0; i < A_EACH; i++) {
-        uvec2 at = place(i, A_FOURS);
-        if (at.x < A_ROWS)
-            a_tile[at.x * A_STRIDE + at.y / 4] =
-                settled(a_asked[i], A16, terms(k, FORM == GEMM_TN ? at.x : at.y, FORM != GEMM_TN));
-    }
-    [[unroll]] for (uint i = 0; i < B_EACH; i++) {
-        uvec2 at = place(i, B_FOURS);
-        uint count = terms(k, FORM == GEMM_NT ? at.y : at.x, FORM == GEMM_NT);
-        if (at.x < B_ROWS) {
-            b_tile[at.x * B_STRIDE + at.y / 4] = settled(b_asked[i], B16, count);
-            if (DUAL)
-                b3_tile[at.x * B_STRIDE + at.y / 4] = settled(b3_asked[i], B16, count);
-        }
-    }
+    b_tile[at.x * B_STRIDE + at.y / 4] = halves(four, B16);
+    if (DUAL)
+        b3_tile[at.x * B_STRIDE + at.y / 4] = halves(four3, B16);
 }
 
 void main()
@@ -64,34 +54,35 @@ void main()
         if (DUAL)
             acc3[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
     }
-    if (k0 < k_end)
-        ask(k0);
-    for (uint k = k0; k < k_end; k += BK) {
+    for (uint k = k0;; k += BK) {
+        if (k < k_end)
+            ask(k);
+        if (k > k0)
+            [[unroll]] for (uint kk = 0; kk < BK; kk += CM_K) {
+                coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a[MATS_M];
+                [[unroll]] for (uint i = 0; i < MATS_M; i++) {
+                    uint m = down + i * CM_M;
+                    coopMatLoad(a[i], a_tile, FORM == GEMM_TN ? kk * A_STRIDE + m / 4 : m * A_STRIDE + kk / 4, A_STRIDE,
+                                A_LAYOUT);
+                }
+                [[unroll]] for (uint j = 0; j < MATS_N; j++) {
+                    uint n = across + j * CM_N, at = FORM == GEMM_NT ? n * B_STRIDE + kk / 4 : kk * B_STRIDE + n / 4;
+                    coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b;
+                    coopMatLoad(b, b_tile, at, B_STRIDE, B_LAYOUT);
+                    [[unroll]] for (uint i = 0; i < MATS_M; i++)
+                        acc[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc[i * MATS_N + j]);
+                    if (DUAL) {
+                        coopMatLoad(b, b3_tile, at, B_STRIDE, B_LAYOUT);
+                        [[unroll]] for (uint i = 0; i < MATS_M; i++)
+                            acc3[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc3[i * MATS_N + j]);
+                    }
+                }
+            }
+        if (k >= k_end)
+            break;
         barrier();
         settle(k);
         barrier();
-        if (k + BK < k_end)
-            ask(k + BK);
-        [[unroll]] for (uint kk = 0; kk < BK; kk += CM_K) {
-            coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a[MATS_M];
-            [[unroll]] for (uint i = 0; i < MATS_M; i++) {
-                uint m = down + i * CM_M;
-                coopMatLoad(a[i], a_tile, FORM == GEMM_TN ? kk * A_STRIDE + m / 4 : m * A_STRIDE + kk / 4, A_STRIDE,
-                            A_LAYOUT);
-            }
-            [[unroll]] for (uint j = 0; j < MATS_N; j++) {
-                uint n = across + j * CM_N, at = FORM == GEMM_NT ? n * B_STRIDE + kk / 4 : kk * B_STRIDE + n / 4;
-                coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b;
-                coopMatLoad(b, b_tile, at, B_STRIDE, B_LAYOUT);
-                [[unroll]] for (uint i = 0; i < MATS_M; i++)
-                    acc[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc[i * MATS_N + j]);
-                if (DUAL) {
-                    coopMatLoad(b, b3_tile, at, B_STRIDE, B_LAYOUT);
-                    [[unroll]] for (uint i = 0; i < MATS_M; i++)
-                        acc3[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc3[i * MATS_N + j]);
-                }
-            }
-        }
     }
 
     uint own = gl_SubgroupID * CM_FOURS;

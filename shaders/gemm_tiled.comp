@@ -15,44 +15,37 @@ shared vec4 b_tile[BK * B_STRIDE];
 shared vec4 b3_tile[DUAL ? BK * B_STRIDE : 1];
 shared float dgate_part[DGATE ? BM * COLS : 1];
 
-vec4 settled(uvec4 asked, bool is16, uint count)
+/* A four as it came, in f32. */
+vec4 floats(uvec4 four, bool is16)
 {
-    uvec4 x = cut(asked, count);
     if (!is16)
-        return uintBitsToFloat(x);
-    return widen4(VEC4 ? x.xy : uvec2(x.x | x.y << 16, x.z | x.w << 16));
+        return uintBitsToFloat(four);
+    return widen4(VEC4 ? four.xy : uvec2(four.x | four.y << 16, four.z | four.w << 16));
 }
 
-void settle(uint k)
+void put_a(uvec2 at, uvec4 four)
 {
-    [[unroll]] for (uint i = 0; i < A_EACH; i++) {
-        uvec2 at = place(i, A_FOURS);
-        vec4 x = settled(a_asked[i], A16, terms(k, FORM == GEMM_TN ? at.x : at.y, FORM != GEMM_TN));
-        if (at.x >= A_ROWS)
-            continue;
-        if (FORM == GEMM_TN)
-            a_tile[at.x * A_STRIDE + at.y / 4] = x;
-        else
-            [[unroll]] for (uint j = 0; j < 4; j++)
-                a_tile[(at.y + j) * A_STRIDE + at.x / 4][at.x % 4] = x[j];
-    }
-    [[unroll]] for (uint i = 0; i < B_EACH; i++) {
-        uvec2 at = place(i, B_FOURS);
-        uint count = terms(k, FORM == GEMM_NT ? at.y : at.x, FORM == GEMM_NT);
-        vec4 x = settled(b_asked[i], B16, count), x3 = DUAL ? settled(b3_asked[i], B16, count) : vec4(0.0);
-        if (at.x >= B_ROWS)
-            continue;
-        if (FORM != GEMM_NT) {
-            b_tile[at.x * B_STRIDE + at.y / 4] = x;
+    vec4 x = floats(four, A16);
+    if (FORM == GEMM_TN)
+        a_tile[at.x * A_STRIDE + at.y / 4] = x;
+    else
+        [[unroll]] for (uint j = 0; j < 4; j++)
+            a_tile[(at.y + j) * A_STRIDE + at.x / 4][at.x % 4] = x[j];
+}
+
+void put_b(uvec2 at, uvec4 four, uvec4 four3)
+{
+    vec4 x = floats(four, B16), x3 = floats(four3, B16);
+    if (FORM != GEMM_NT) {
+        b_tile[at.x * B_STRIDE + at.y / 4] = x;
+        if (DUAL)
+            b3_tile[at.x * B_STRIDE + at.y / 4] = x3;
+    } else
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            b_tile[(at.y + j) * B_STRIDE + at.x / 4][at.x % 4] = x[j];
             if (DUAL)
-                b3_tile[at.x * B_STRIDE + at.y / 4] = x3;
-        } else
-            [[unroll]] for (uint j = 0; j < 4; j++) {
-                b_tile[(at.y + j) * B_STRIDE + at.x / 4][at.x % 4] = x[j];
-                if (DUAL)
-                    b3_tile[(at.y + j) * B_STRIDE + at.x / 4][at.x % 4] = x3[j];
-            }
-    }
+                b3_tile[(at.y + j) * B_STRIDE + at.x / 4][at.x % 4] = x3[j];
+        }
 }
 
 void main()
@@ -63,28 +56,29 @@ void main()
     [[unroll]] for (uint i = 0; i < TM; i++)
         [[unroll]] for (uint j = 0; j < FOURS_N; j++)
             acc[i][j] = acc3[i][j] = vec4(0.0);
-    if (k0 < k_end)
-        ask(k0);
-    for (uint k = k0; k < k_end; k += BK) {
+    for (uint k = k0;; k += BK) {
+        if (k < k_end)
+            ask(k);
+        if (k > k0)
+            for (uint kk = 0; kk < BK; kk++) {
+                vec4 a[FOURS_M];
+                [[unroll]] for (uint i = 0; i < FOURS_M; i++)
+                    a[i] = a_tile[kk * A_STRIDE + down + i * ROWS];
+                [[unroll]] for (uint j = 0; j < FOURS_N; j++) {
+                    uint at = kk * B_STRIDE + across + j * COLS;
+                    vec4 b = b_tile[at], b3 = DUAL ? b3_tile[at] : vec4(0.0);
+                    [[unroll]] for (uint i = 0; i < TM; i++) {
+                        acc[i][j] = fma(vec4(a[i / 4][i % 4]), b, acc[i][j]);
+                        if (DUAL)
+                            acc3[i][j] = fma(vec4(a[i / 4][i % 4]), b3, acc3[i][j]);
+                    }
+                }
+            }
+        if (k >= k_end)
+            break;
         barrier();
         settle(k);
         barrier();
-        if (k + BK < k_end)
-            ask(k + BK);
-        for (uint kk = 0; kk < BK; kk++) {
-            vec4 a[FOURS_M];
-            [[unroll]] for (uint i = 0; i < FOURS_M; i++)
-                a[i] = a_tile[kk * A_STRIDE + down + i * ROWS];
-            [[unroll]] for (uint j = 0; j < FOURS_N; j++) {
-                uint at = kk * B_STRIDE + across + j * COLS;
-                vec4 b = b_tile[at], b3 = DUAL ? b3_tile[at] : vec4(0.0);
-                [[unroll]] for (uint i = 0; i < TM; i++) {
-                    acc[i][j] = fma(vec4(a[i / 4][i % 4]), b, acc[i][j]);
-                    if (DUAL)
-                        acc3[i][j] = fma(vec4(a[i / 4][i % 4]), b3, acc3[i][j]);
-                }
-            }
-        }
     }
 
     [[unroll]] for (uint i = 0; i < TM; i++) {

@@ -16,8 +16,11 @@ extern struct seen {
 } seen;
 extern const struct vkmoe_log test_log;
 
-/* A context on the default device, under the validation layers where they are installed. Skips the test when there is
- * no device, unless VKMOE_REQUIRE_DEVICE is set. */
+/* Whether tests run under the validation layers: where VKMOE_VALIDATE is set and not empty. */
+bool validating(void);
+
+/* A context on the default device, under the validation layers where `validating`. Skips the test when there is no device,
+ * unless VKMOE_REQUIRE_DEVICE is set. */
 struct vkmoe_context *open_context(void);
 struct vkmoe_context *open_desc(struct vkmoe_context_desc desc);
 

@@ -100,12 +100,10 @@ void host_begin(struct host *h)
         .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
         .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT, .pfnUserCallback = on_message, .pUserData = h};
     uint32_t one = 1;
-    const bool open = vkm_vk_open(&h->vk, &test_log) == VKMOE_OK;
-    bool made = open && vkm_instance_create(&h->vk, &test_log, &messenger, &h->debug_utils) == VKMOE_OK;
-    if (made)
+    const bool layers = validating(), made = vkm_vk_open(&h->vk, &test_log) == VKMOE_OK &&
+        vkm_instance_create(&h->vk, &test_log, layers ? &messenger : NULL, &h->debug_utils) == VKMOE_OK;
+    if (made && layers)
         cr_assert_eq(h->vk.CreateDebugUtilsMessengerEXT(h->vk.instance, &messenger, NULL, &h->messenger), VK_SUCCESS);
-    else
-        made = open && vkm_instance_create(&h->vk, &test_log, NULL, &h->debug_utils) == VKMOE_OK;
     if (!made || h->vk.EnumeratePhysicalDevices(h->vk.instance, &one, &h->physical) < 0 || !one) {
         cr_assert(!getenv("VKMOE_REQUIRE_DEVICE"), "%s", seen.last);
         cr_skip_test("no Vulkan device");

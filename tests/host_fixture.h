@@ -24,7 +24,7 @@ struct host {
     VkAllocationCallbacks allocator;
 };
 
-/* An instance under the validation layers where they are installed, and the first device. Skips the test without one. */
+/* An instance, under the validation layers where `validating`, and the first device. Skips the test without one. */
 void host_begin(struct host *h);
 /* The device with these features, with the extensions that vkmoe likes or none. */
 void host_open(struct host *h, const VkPhysicalDeviceFeatures2 *features, bool extensions);

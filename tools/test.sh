@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs all tests with the Vulkan validation layers on: on Mesa's software driver
-# (lavapipe) all of them, also built with AddressSanitizer and UndefinedBehaviorSanitizer; on Debian 12's older one and
-# on SwiftShader those that depend on the driver. GPUs' compilers take every kernel (tests/compilers.sh). Every parser is
-# fuzzed (tests/fuzz). The last line sums it up: "N passed, N failed".
+# (lavapipe) all of them; on Debian 12's older one and on SwiftShader those that depend on the driver. All again, built with
+# AddressSanitizer and UndefinedBehaviorSanitizer, without the layers. GPUs' compilers take every kernel (tests/compilers.sh).
+# Every parser is fuzzed (tests/fuzz). The last line sums it up: "N passed, N failed".
 #
 #   tools/test.sh             everything; a driver that cannot be had is left out, and so is fuzzing without clang, and said so
-#   tools/test.sh --all       the same, but what cannot be had is a failure, and fuzzing takes a minute a target, not ten seconds
+#   tools/test.sh --all       the same, but what cannot be had is a failure, and fuzzing takes twenty seconds a target, not ten
 #   tools/test.sh --quick     lavapipe alone, without the sanitizers and without fuzzing
 
 set -euo pipefail
@@ -73,7 +73,7 @@ run_tests() {
     local log=$jobs/$name.log sums=$dir/meson-logs/$name.json
     shift 3
     rm -f "$sums"
-    VK_ICD_FILENAMES=$icd VK_DRIVER_FILES=$icd VKMOE_VALIDATE=1 VKMOE_REQUIRE_DEVICE=1 \
+    VK_ICD_FILENAMES=$icd VK_DRIVER_FILES=$icd VKMOE_REQUIRE_DEVICE=1 \
         meson test -C "$dir" --no-rebuild --print-errorlogs --logbase "$name" "$@" >"$log" 2>&1 || true
     if ! read -r good bad < <(count "$sums"); then
         good=0 bad=1
@@ -120,18 +120,39 @@ fi
 
 everything=(--no-suite smoke)                       # the smoke tests are among the command's
 by_driver=(--no-suite host --no-suite command)
+export VKMOE_VALIDATE=1
+
+# run NAME: that run.
+run() {
+    case $1 in
+    lavapipe) run_tests "$1" build-test "$lavapipe" "${everything[@]}" ;;
+    sanitizers) VKMOE_VALIDATE='' run_tests "$1" build-asan "$lavapipe" "${everything[@]}" ;;
+    fuzzing) fuzz "$fuzz_seconds" ;;
+    *) run_tests "$1" build-test "$drivers/$1.json" "${by_driver[@]}" ;;
+    esac
+}
+
+# worker: does one run after another that nobody has begun.
+worker() {
+    local name
+    for name in "${runs[@]}"; do
+        if mkdir "$jobs/$name" 2>/dev/null; then
+            run "$name"
+        fi
+    done
+}
 
 build build-test -Dtests=enabled -Dwerror=true
 if [ "$quick" = yes ]; then
-    run_tests lavapipe build-test "$lavapipe" "${everything[@]}"
+    run lavapipe
     add lavapipe
 else
     build build-asan -Dtests=enabled -Dwerror=true -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
         -Db_lundef=false
-    others=()
+    runs=(sanitizers lavapipe) # what takes longest comes first
     for name in swiftshader lavapipe22; do
         if [ -e "$drivers/$name.json" ]; then
-            others+=("$name")
+            runs+=("$name")
         else
             echo "== not tested on $name: its driver could not be had"
             [ "$all" = no ] || failed=$((failed + 1))
@@ -141,29 +162,21 @@ else
         echo "== not compiled for GPUs: mesa-drm-shim could not be had"
         [ "$all" = no ] || failed=$((failed + 1))
     fi
-    fuzzing=()
     if tools/setup.sh --has-libfuzzer; then
-        fuzzing=(fuzzing)
+        runs+=(fuzzing)
     else
         echo "== not fuzzed: clang's libFuzzer could not be had"
         [ "$all" = no ] || failed=$((failed + 1))
     fi
     fuzz_seconds=10
-    [ "$all" = no ] || fuzz_seconds=60
-    # A test keeps little more than one core busy, so two runs go side by side, each a process group of its own. The sanitizers
-    # take as long as the others together; the fuzz targets are done earlier.
+    [ "$all" = no ] || fuzz_seconds=20
+    # A test keeps little more than one core busy, so two runs go side by side, each a process group of its own.
     set -m
-    echo "== testing on lavapipe, with sanitizers${others[*]:+, on ${others[*]}}${fuzzing[*]:+, and fuzzing}"
-    {
-        for name in "${others[@]}"; do
-            run_tests "$name" build-test "$drivers/$name.json" "${by_driver[@]}"
-        done
-        run_tests lavapipe build-test "$lavapipe" "${everything[@]}"
-    } &
-    run_tests sanitizers build-asan "$lavapipe" "${everything[@]}" &
-    [ ${#fuzzing[@]} -eq 0 ] || fuzz $fuzz_seconds &
+    echo "== testing: ${runs[*]}"
+    worker &
+    worker &
     wait
-    for name in lavapipe sanitizers "${others[@]}" "${fuzzing[@]}"; do
+    for name in "${runs[@]}"; do
         add "$name"
     done
 fi

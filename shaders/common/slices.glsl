@@ -1,11 +1,10 @@
 /* What the matrix products for GPUs share (gemm_tiled.comp, gemm_cm.comp): slices of A and B, BK deep, on their way to shared memory,
  * and results by fours.
  *
- *     ask(k0)
- *     for k: settle the slice in shared memory; ask(k + BK); multiply
+ *     for k: ask for the slice at k; multiply the one before it; settle the slice at k in shared memory
  *
- * An invocation asks for the next slice before it multiplies, and looks at no number of it until that is done: loads are in no branch
- * and follow each other, so that memory's latency passes once, while others multiply. */
+ * An invocation asks for the next slice before it multiplies, and looks at no number of it until that is done: loads of a slice follow
+ * each other, none in a branch of its own, so that memory's latency passes once, while others multiply. */
 #define REAL vec4
 #include "common/gemm.glsl"
 
@@ -44,13 +43,8 @@ uvec4 fetch(F32 array, bool is16, uint row, uint col, uint length)
     return x;
 }
 
-/* The four with zeros from `count` on: whole or none where VEC4. */
-uvec4 cut(uvec4 four, uint count)
-{
-    return VEC4 ? (count > 0 ? four : uvec4(0)) : mix(four, uvec4(0), greaterThanEqual(uvec4(0, 1, 2, 3), uvec4(count)));
-}
-/* Of the slice at k: terms of the sum that a four has, whose row or column is `at`. */
-uint terms(uint k, uint at, bool along) { return k + at < k_end ? (along ? k_end - k - at : 4) : 0; }
+/* Which of a four are behind the end, of which `count` exist. */
+bvec4 behind(uint count) { return greaterThanEqual(uvec4(0, 1, 2, 3), uvec4(count)); }
 
 void begin_slices()
 {
@@ -86,6 +80,34 @@ void ask(uint k)
             b3_asked[i] = fetch(p.b, B16, row + p.n * p.k, col, length);
         if (FORM != GEMM_NT)
             b_row[i] = gathered_b(min(k + BK + at.x, k_last));
+    }
+}
+
+/* Of a four that was asked for in the slice at k: what is behind the end of the sum, whose index is `at` and, `along` it, beyond, is
+ * zero. */
+uvec4 cut(uvec4 four, uint k, uint at, bool along)
+{
+    if (VEC4 || !along)
+        return k + at < k_end ? four : uvec4(0);
+    return mix(four, uvec4(0), behind(max(k_end, k + at) - k - at));
+}
+
+/* What each kernel does with a four of A, and of B (of both matrices of a dual one), from the row and column of the slice. */
+void put_a(uvec2 at, uvec4 four);
+void put_b(uvec2 at, uvec4 four, uvec4 four3);
+
+void settle(uint k)
+{
+    [[unroll]] for (uint i = 0; i < A_EACH; i++) {
+        uvec2 at = place(i, A_FOURS);
+        if (at.x < A_ROWS)
+            put_a(at, cut(a_asked[i], k, FORM == GEMM_TN ? at.x : at.y, FORM != GEMM_TN));
+    }
+    [[unroll]] for (uint i = 0; i < B_EACH; i++) {
+        uvec2 at = place(i, B_FOURS);
+        uint term = FORM == GEMM_NT ? at.y : at.x;
+        if (at.x < B_ROWS)
+            put_b(at, cut(b_asked[i], k, term, FORM == GEMM_NT), DUAL ? cut(b3_asked[i], k, term, FORM == GEMM_NT) : uvec4(0));
     }
 }
 
@@ -135,7 +157,7 @@ float epilogue(uint row, uint col, vec4 x, vec4 x3)
         store_four(p.c, C16, i1, h1, count);
         store_four(p.c, C16, i3, h3, count);
         store_four(p.act, C16, row * p.n + col, x, count);
-        term = mix(term, vec4(0.0), greaterThanEqual(uvec4(0, 1, 2, 3), uvec4(count)));
+        term = mix(term, vec4(0.0), behind(count));
         return (term.x + term.y) + (term.z + term.w);
     } else {
         uint i = c0 + row * p.n + col;

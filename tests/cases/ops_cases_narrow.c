@@ -162,31 +162,46 @@ typedef void ref_product(size_t M, size_t N, size_t K, double alpha, const struc
                          bool accumulate, struct num *c);
 static ref_product *const products[] = {[GEMM_NT] = ref_gemm_nt, [GEMM_NN] = ref_gemm_nn, [GEMM_TN] = ref_gemm_tn};
 
+/* What layers have in 16 bits, form by form; of a large shape the first three are enough. */
+static const struct {
+    const char *name;
+    uint32_t form, narrow;
+} layer_products[] = {
+    {"A Bt", GEMM_NT, NARROW_A | NARROW_B},
+    {"A B", GEMM_NN, NARROW_B | NARROW_C},
+    {"At B", GEMM_TN, NARROW_B},
+    {"A Bt", GEMM_NT, NARROW_B},
+    {"A B", GEMM_NN, NARROW_A | NARROW_B},
+    {"At B", GEMM_TN, NARROW_A | NARROW_B},
+    {"A B", GEMM_NN, NARROW_B},
+};
+enum { LAYER_PRODUCTS = sizeof layer_products / sizeof *layer_products };
+
 static bool gemm(struct ops *o, size_t index, struct ops_result *result)
 {
     const struct case_gemm *s = CASE_AT(case_gemms, index);
     const size_t a = (size_t)s->M * s->K, b = (size_t)s->N * s->K, c = (size_t)s->M * s->N;
     ops_begin(o, result, index, "gemm %s, M %u, N %u, K %u", type_name(o), s->M, s->N, s->K);
-    const uint32_t count = index < CASE_COUNT(case_gemms) ? 6 : 3;
-    struct mixed as[6], bs[6], cs[6];
+    const uint32_t count = index < CASE_COUNT(case_gemms) ? LAYER_PRODUCTS : 3;
+    struct mixed as[LAYER_PRODUCTS], bs[LAYER_PRODUCTS], cs[LAYER_PRODUCTS];
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t form = i % 3, narrow = (uint32_t)(i < 3 ? NARROW_A | NARROW_B | NARROW_C : index + i) & 7;
+        const uint32_t narrow = layer_products[i].narrow;
         as[i] = input(o, a, narrow & NARROW_A, o->type);
         bs[i] = input(o, b, narrow & NARROW_B, o->type);
         cs[i] = output(o, c, narrow & NARROW_C, o->type);
-        vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = form, .type = o->type, .narrow = narrow,
-            .a = as[i].a.buf, .b = bs[i].a.buf, .c = cs[i].a.buf, .m = s->M, .n = s->N, .k = s->K, .alpha = 0.5f,
-            .partial = ops_scratch(o, vkm_gemm_partial(o->ctx, o->type, s->M, s->N, s->K)).buf});
+        vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = layer_products[i].form, .type = o->type,
+            .narrow = narrow, .a = as[i].a.buf, .b = bs[i].a.buf, .c = cs[i].a.buf, .m = s->M, .n = s->N, .k = s->K,
+            .alpha = 0.5f, .partial = ops_scratch(o, vkm_gemm_partial(o->ctx, o->type, s->M, s->N, s->K)).buf});
     }
     if (ops_run(o))
         for (uint32_t i = 0; i < count; i++) {
-            static const char *const names[] = {"A Bt", "A B", "At B"};
+            ref_product *const product = products[layer_products[i].form];
             struct num *x = operand(o, &as[i], o->type), *y = operand(o, &bs[i], o->type);
             struct num *want = ops_new(o, c), *sizes = ops_new(o, c);
-            products[i % 3](s->M, s->N, s->K, 0.5, x, y, false, want);
-            products[i % 3](s->M, s->N, s->K, 0.5, magnitudes(o, x, a), magnitudes(o, y, b), false, sizes);
+            product(s->M, s->N, s->K, 0.5, x, y, false, want);
+            product(s->M, s->N, s->K, 0.5, magnitudes(o, x, a), magnitudes(o, y, b), false, sizes);
             allow_cutting(o, s->K, c, sizes, want);
-            expect(o, names[i % 3], &cs[i], want);
+            expect(o, layer_products[i].name, &cs[i], want);
         }
     return ops_end(o);
 }
