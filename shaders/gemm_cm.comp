@@ -54,35 +54,34 @@ void main()
         if (DUAL)
             acc3[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
     }
-    for (uint k = k0;; k += BK) {
-        if (k < k_end)
-            ask(k);
-        if (k > k0)
-            [[unroll]] for (uint kk = 0; kk < BK; kk += CM_K) {
-                coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a[MATS_M];
-                [[unroll]] for (uint i = 0; i < MATS_M; i++) {
-                    uint m = down + i * CM_M;
-                    coopMatLoad(a[i], a_tile, FORM == GEMM_TN ? kk * A_STRIDE + m / 4 : m * A_STRIDE + kk / 4, A_STRIDE,
-                                A_LAYOUT);
-                }
-                [[unroll]] for (uint j = 0; j < MATS_N; j++) {
-                    uint n = across + j * CM_N, at = FORM == GEMM_NT ? n * B_STRIDE + kk / 4 : kk * B_STRIDE + n / 4;
-                    coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b;
-                    coopMatLoad(b, b_tile, at, B_STRIDE, B_LAYOUT);
-                    [[unroll]] for (uint i = 0; i < MATS_M; i++)
-                        acc[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc[i * MATS_N + j]);
-                    if (DUAL) {
-                        coopMatLoad(b, b3_tile, at, B_STRIDE, B_LAYOUT);
-                        [[unroll]] for (uint i = 0; i < MATS_M; i++)
-                            acc3[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc3[i * MATS_N + j]);
-                    }
-                }
-            }
-        if (k >= k_end)
-            break;
+    if (k0 < k_end)
+        ask(k0);
+    for (uint k = k0; k < k_end; k += BK) {
         barrier();
         settle(k);
         barrier();
+        if (k + BK < k_end)
+            ask(k + BK);
+        [[unroll]] for (uint kk = 0; kk < BK; kk += CM_K) {
+            coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a[MATS_M];
+            [[unroll]] for (uint i = 0; i < MATS_M; i++) {
+                uint m = down + i * CM_M;
+                coopMatLoad(a[i], a_tile, FORM == GEMM_TN ? kk * A_STRIDE + m / 4 : m * A_STRIDE + kk / 4, A_STRIDE,
+                            A_LAYOUT);
+            }
+            [[unroll]] for (uint j = 0; j < MATS_N; j++) {
+                uint n = across + j * CM_N, at = FORM == GEMM_NT ? n * B_STRIDE + kk / 4 : kk * B_STRIDE + n / 4;
+                coopmat<NARROW_FLOAT, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b;
+                coopMatLoad(b, b_tile, at, B_STRIDE, B_LAYOUT);
+                [[unroll]] for (uint i = 0; i < MATS_M; i++)
+                    acc[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc[i * MATS_N + j]);
+                if (DUAL) {
+                    coopMatLoad(b, b3_tile, at, B_STRIDE, B_LAYOUT);
+                    [[unroll]] for (uint i = 0; i < MATS_M; i++)
+                        acc3[i * MATS_N + j] = coopMatMulAdd(a[i], b, acc3[i * MATS_N + j]);
+                }
+            }
+        }
     }
 
     uint own = gl_SubgroupID * CM_FOURS;

@@ -56,29 +56,28 @@ void main()
     [[unroll]] for (uint i = 0; i < TM; i++)
         [[unroll]] for (uint j = 0; j < FOURS_N; j++)
             acc[i][j] = acc3[i][j] = vec4(0.0);
-    for (uint k = k0;; k += BK) {
-        if (k < k_end)
-            ask(k);
-        if (k > k0)
-            for (uint kk = 0; kk < BK; kk++) {
-                vec4 a[FOURS_M];
-                [[unroll]] for (uint i = 0; i < FOURS_M; i++)
-                    a[i] = a_tile[kk * A_STRIDE + down + i * ROWS];
-                [[unroll]] for (uint j = 0; j < FOURS_N; j++) {
-                    uint at = kk * B_STRIDE + across + j * COLS;
-                    vec4 b = b_tile[at], b3 = DUAL ? b3_tile[at] : vec4(0.0);
-                    [[unroll]] for (uint i = 0; i < TM; i++) {
-                        acc[i][j] = fma(vec4(a[i / 4][i % 4]), b, acc[i][j]);
-                        if (DUAL)
-                            acc3[i][j] = fma(vec4(a[i / 4][i % 4]), b3, acc3[i][j]);
-                    }
-                }
-            }
-        if (k >= k_end)
-            break;
+    if (k0 < k_end)
+        ask(k0);
+    for (uint k = k0; k < k_end; k += BK) {
         barrier();
         settle(k);
         barrier();
+        if (k + BK < k_end)
+            ask(k + BK);
+        for (uint kk = 0; kk < BK; kk++) {
+            vec4 a[FOURS_M];
+            [[unroll]] for (uint i = 0; i < FOURS_M; i++)
+                a[i] = a_tile[kk * A_STRIDE + down + i * ROWS];
+            [[unroll]] for (uint j = 0; j < FOURS_N; j++) {
+                uint at = kk * B_STRIDE + across + j * COLS;
+                vec4 b = b_tile[at], b3 = DUAL ? b3_tile[at] : vec4(0.0);
+                [[unroll]] for (uint i = 0; i < TM; i++) {
+                    acc[i][j] = fma(vec4(a[i / 4][i % 4]), b, acc[i][j]);
+                    if (DUAL)
+                        acc3[i][j] = fma(vec4(a[i / 4][i % 4]), b3, acc3[i][j]);
+                }
+            }
+        }
     }
 
     [[unroll]] for (uint i = 0; i < TM; i++) {

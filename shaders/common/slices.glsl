@@ -1,10 +1,12 @@
 /* What the matrix products for GPUs share (gemm_tiled.comp, gemm_cm.comp): slices of A and B, BK deep, on their way to shared memory,
  * and results by fours.
  *
- *     for k: ask for the slice at k; multiply the one before it; settle the slice at k in shared memory
+ *     ask(k0)
+ *     for k: settle the slice in shared memory; ask(k + BK); multiply
  *
- * An invocation asks for the next slice before it multiplies, and looks at no number of it until that is done: loads of a slice follow
- * each other, none in a branch of its own, so that memory's latency passes once, while others multiply. */
+ * An invocation asks for the next slice before it multiplies, and looks at no number of it until that is done: loads are in no branch
+ * and follow each other, so that memory's latency passes once, while others multiply. To ask at one place alone, with the multiplying
+ * in a branch, took LLVM up to twice as long to compile. */
 #define REAL vec4
 #include "common/gemm.glsl"
 
