@@ -31,12 +31,9 @@ bool locate()
     return b < p.B;
 }
 
-/* Where vec4 i lies in a head's part of a row. lavapipe goes through a loop once more than it has rounds, with no lane active, but
- * for loads whose address the lanes share: i < N. */
-uint along(uint i) { return h * WIDTH + part + LANES * min(i, N - 1); }
 /* Index of vec4 i of token s's q (0), k (1) or v (2); and of its row in o. */
-uint at(uint s, uint which, uint i) { return ((b * p.S + s) * 3 + which) * p.H * WIDTH + along(i); }
-uint at_o(uint s, uint i) { return (b * p.S + s) * p.H * WIDTH + along(i); }
+uint at(uint s, uint which, uint i) { return ((b * p.S + s) * 3 + which) * p.H * WIDTH + h * WIDTH + part + LANES * i; }
+uint at_o(uint s, uint i) { return (b * p.S + s) * p.H * WIDTH + h * WIDTH + part + LANES * i; }
 /* Index of token s's log-sum-exp and delta. */
 uint at_row(uint s) { return (b * p.S + s) * p.H + h; }
 
