@@ -27,12 +27,7 @@ shared vec4 result3[DUAL ? DOWN * ACROSS * CM_FOURS : 1];
 shared float dgate_part[DGATE ? BM * ACROSS : 1];
 
 /* A four as it came, in 16 bits. */
-uvec2 halves(uvec4 four, bool is16)
-{
-    if (!is16)
-        return narrow4(uintBitsToFloat(four));
-    return VEC4 ? four.xy : uvec2(four.x | four.y << 16, four.z | four.w << 16);
-}
+uvec2 halves(uvec4 four, bool is16) { return is16 ? packed16(four) : narrow4(uintBitsToFloat(four)); }
 
 void put_a(uvec2 at, uvec4 four) { a_tile[at.x * A_STRIDE + at.y / 4] = halves(four, A16); }
 

@@ -16,12 +16,7 @@ shared vec4 b3_tile[DUAL ? BK * B_STRIDE : 1];
 shared float dgate_part[DGATE ? BM * COLS : 1];
 
 /* A four as it came, in f32. */
-vec4 floats(uvec4 four, bool is16)
-{
-    if (!is16)
-        return uintBitsToFloat(four);
-    return widen4(VEC4 ? four.xy : uvec2(four.x | four.y << 16, four.z | four.w << 16));
-}
+vec4 floats(uvec4 four, bool is16) { return is16 ? widen4(packed16(four)) : uintBitsToFloat(four); }
 
 void put_a(uvec2 at, uvec4 four)
 {

@@ -95,8 +95,7 @@ pid_t cli_start(const char *arguments, int output)
     bool opens_device = false;
     for (size_t i = 0; count > 1 && i < sizeof opening / sizeof opening[0]; i++)
         opens_device = opens_device || strcmp(args[1], opening[i]) == 0;
-    const char *validate = getenv("VKMOE_VALIDATE");
-    if (opens_device && validate && *validate)
+    if (opens_device && getenv("VKMOE_VALIDATE"))
         args[count++] = "--validate";
     const pid_t child = fork();
     cr_assert(child >= 0);

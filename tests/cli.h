@@ -24,8 +24,8 @@ void cli_begin(struct cli *cli);
 /* Removes the directory with all that is in it. */
 void cli_end(struct cli *cli);
 
-/* Runs vkmoe with arguments separated by single spaces (none can contain one). Where VKMOE_VALIDATE is set and not
- * empty, commands that open a device get --validate. Free the result with cli_result_free. */
+/* Runs vkmoe with arguments separated by single spaces (none can contain one). Where the tests are to run under the
+ * validation layers, commands that open a device get --validate. Free the result with cli_result_free. */
 struct cli_result cli_run(const char *arguments);
 void cli_result_free(struct cli_result *result);
 

@@ -16,7 +16,7 @@ extern struct seen {
 } seen;
 extern const struct vkmoe_log test_log;
 
-/* Whether tests run under the validation layers: where VKMOE_VALIDATE is set and not empty. */
+/* Whether tests run under the validation layers: where VKMOE_VALIDATE is set. */
 bool validating(void);
 
 /* A context on the default device, under the validation layers where `validating`. Skips the test when there is no device,

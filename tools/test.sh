@@ -126,7 +126,7 @@ export VKMOE_VALIDATE=1
 run() {
     case $1 in
     lavapipe) run_tests "$1" build-test "$lavapipe" "${everything[@]}" ;;
-    sanitizers) VKMOE_VALIDATE='' run_tests "$1" build-asan "$lavapipe" "${everything[@]}" ;;
+    sanitizers) (unset VKMOE_VALIDATE; run_tests "$1" build-asan "$lavapipe" "${everything[@]}") ;;
     fuzzing) fuzz "$fuzz_seconds" ;;
     *) run_tests "$1" build-test "$drivers/$1.json" "${by_driver[@]}" ;;
     esac

@@ -45,6 +45,9 @@ uvec4 fetch(F32 array, bool is16, uint row, uint col, uint length)
     return x;
 }
 
+/* The bits of a four of 16-bit numbers, as fetch leaves them, two in a word. */
+uvec2 packed16(uvec4 four) { return VEC4 ? four.xy : uvec2(four.x | four.y << 16, four.z | four.w << 16); }
+
 /* Which of a four are behind the end, of which `count` exist. */
 bvec4 behind(uint count) { return greaterThanEqual(uvec4(0, 1, 2, 3), uvec4(count)); }
 

@@ -164,16 +164,15 @@ static ref_product *const products[] = {[GEMM_NT] = ref_gemm_nt, [GEMM_NN] = ref
 
 /* What layers have in 16 bits, form by form; of a large shape the first three are enough. */
 static const struct {
-    const char *name;
     uint32_t form, narrow;
 } layer_products[] = {
-    {"A Bt", GEMM_NT, NARROW_A | NARROW_B},
-    {"A B", GEMM_NN, NARROW_B | NARROW_C},
-    {"At B", GEMM_TN, NARROW_B},
-    {"A Bt", GEMM_NT, NARROW_B},
-    {"A B", GEMM_NN, NARROW_A | NARROW_B},
-    {"At B", GEMM_TN, NARROW_A | NARROW_B},
-    {"A B", GEMM_NN, NARROW_B},
+    {GEMM_NT, NARROW_A | NARROW_B},
+    {GEMM_NN, NARROW_B | NARROW_C},
+    {GEMM_TN, NARROW_B},
+    {GEMM_NT, NARROW_B},
+    {GEMM_NN, NARROW_A | NARROW_B},
+    {GEMM_TN, NARROW_A | NARROW_B},
+    {GEMM_NN, NARROW_B},
 };
 enum { LAYER_PRODUCTS = sizeof layer_products / sizeof *layer_products };
 
@@ -195,13 +194,14 @@ static bool gemm(struct ops *o, size_t index, struct ops_result *result)
     }
     if (ops_run(o))
         for (uint32_t i = 0; i < count; i++) {
-            ref_product *const product = products[layer_products[i].form];
+            static const char *const names[] = {[GEMM_NT] = "A Bt", [GEMM_NN] = "A B", [GEMM_TN] = "At B"};
+            const uint32_t form = layer_products[i].form;
             struct num *x = operand(o, &as[i], o->type), *y = operand(o, &bs[i], o->type);
             struct num *want = ops_new(o, c), *sizes = ops_new(o, c);
-            product(s->M, s->N, s->K, 0.5, x, y, false, want);
-            product(s->M, s->N, s->K, 0.5, magnitudes(o, x, a), magnitudes(o, y, b), false, sizes);
+            products[form](s->M, s->N, s->K, 0.5, x, y, false, want);
+            products[form](s->M, s->N, s->K, 0.5, magnitudes(o, x, a), magnitudes(o, y, b), false, sizes);
             allow_cutting(o, s->K, c, sizes, want);
-            expect(o, layer_products[i].name, &cs[i], want);
+            expect(o, names[form], &cs[i], want);
         }
     return ops_end(o);
 }
