@@ -149,15 +149,13 @@ enum vkmoe_status vkm_trainer_rewind(struct vkmoe_trainer *t)
     return vkm_metrics_rewind(t->metrics, t->state.step);
 }
 
-/* Finds the newest checkpoint of a run that goes on, and verifies it; *path is freed by the caller. */
-static enum vkmoe_status find_checkpoint(const struct vkmoe_log *log, const char *dir, enum vkm_verify what, char **path)
+/* Finds the newest checkpoint of a run that goes on; *path is freed by the caller. */
+static enum vkmoe_status find_checkpoint(const struct vkmoe_log *log, const char *dir, char **path)
 {
     enum vkmoe_status status = VKMOE_OK;
     const bool old = holds(log, dir, "trainer.json", &status);
-    if (status || (status = vkm_run_newest(log, dir, path)))
+    if (status || (status = vkm_run_newest(log, dir, path)) || *path)
         return status;
-    if (*path)
-        return vkm_checkpoint_verify(log, *path, what);
     return vkm_fail(log, VKMOE_ERROR_IO, old ? "%s is one checkpoint; give the directory of the run that holds it"
                                              : "%s holds no checkpoint (step-...): give the directory of a run that has saved",
                     dir);
@@ -166,13 +164,24 @@ static enum vkmoe_status find_checkpoint(const struct vkmoe_log *log, const char
 enum vkmoe_status vkmoe_checkpoint_config(struct vkmoe_log log, const char *run_dir, struct vkmoe_model_config *model,
                                           struct vkmoe_train_config *train)
 {
+    const struct vkmoe_log silent = {0};
     struct vkm_run_state state;
-    char *path = NULL;
+    char *path = NULL, *before = NULL;
+    enum vkmoe_status status;
+    bool same;
     *model = (struct vkmoe_model_config){0};
     *train = (struct vkmoe_train_config){0};
-    enum vkmoe_status status = find_checkpoint(&log, run_dir, VKM_VERIFY_CONFIG, &path);
-    if (!status)
-        status = vkm_checkpoint_config(&log, path, model, train, &state);
+    do { /* a process that trains there removes a checkpoint when it has saved newer ones: what fails there is not told */
+        free(before);
+        before = path;
+        path = NULL;
+        if ((status = find_checkpoint(&log, run_dir, &path)))
+            break;
+        same = before && !strcmp(before, path);
+        if (!(status = vkm_checkpoint_verify(same ? &log : &silent, path, VKM_VERIFY_CONFIG)))
+            status = vkm_checkpoint_config(same ? &log : &silent, path, model, train, &state);
+    } while (status && !same);
+    free(before);
     free(path);
     return status;
 }
@@ -206,12 +215,13 @@ enum vkmoe_status vkmoe_trainer_create(struct vkmoe_context *ctx, const struct v
     enum vkmoe_status status;
     *out = NULL;
     if (desc->resume_dir) {
-        if ((status = find_checkpoint(log, desc->resume_dir, VKM_VERIFY_CONFIG, &checkpoint))) /* else it is no run's */
+        if ((status = find_checkpoint(log, desc->resume_dir, &checkpoint))) /* else it is no run's, and has no lock */
             goto fail;
         free(checkpoint);
         checkpoint = NULL;
         if ((status = vkm_run_lock(log, desc->resume_dir, &lock)) ||
-            (status = find_checkpoint(log, desc->resume_dir, VKM_VERIFY_ALL, &checkpoint)) ||
+            (status = find_checkpoint(log, desc->resume_dir, &checkpoint)) ||
+            (status = vkm_checkpoint_verify(log, checkpoint, VKM_VERIFY_ALL)) ||
             (status = vkm_checkpoint_config(log, checkpoint, &model, &train, &state)))
             goto fail;
         precision = train.precision;
