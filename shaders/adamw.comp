@@ -27,8 +27,9 @@ void update(uint i)
     if (p.stats.v.skip != 0)
         return;
     float lr = p.control.v.lr;
-    REAL m = fma(REAL(p.beta1), LOAD(p.m), (1.0 - p.beta1) * g);
-    REAL v = fma(REAL(p.beta2), LOAD(p.v), (1.0 - p.beta2) * g * g);
+    REAL m = LOAD(p.m), v = LOAD(p.v); /* before other arguments: see lanes.glsl */
+    m = fma(REAL(p.beta1), m, (1.0 - p.beta1) * g);
+    v = fma(REAL(p.beta2), v, (1.0 - p.beta2) * g * g);
     STORE(p.m, m);
     STORE(p.v, v);
     REAL w = LOAD(p.w);

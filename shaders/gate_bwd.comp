@@ -11,10 +11,10 @@ PUSH(gate_bwd);
 
 float dgate(uint slot)
 {
-    uint row = min(p.row_of.v[slot], p.T * p.K - 1) * p.parts; /* in range: see gemm.glsl, gathered_a */
+    uint row = min(p.row_of.v[slot], p.T * p.K - 1); /* in range: see gemm.glsl, gathered_a */
     float sum = 0.0;
     for (uint i = gl_LocalInvocationID.x; i < p.parts; i += gl_WorkGroupSize.x)
-        sum += p.dgate.v[row + i];
+        sum += p.dgate.v[i * p.T * p.K + row];
     return workgroup_sum(sum);
 }
 

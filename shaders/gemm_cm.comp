@@ -114,6 +114,6 @@ void main()
         float dgate = 0.0;
         for (uint n = 0; n < ACROSS; n++)
             dgate += dgate_part[m * ACROSS + n];
-        p.dgate.v[(row0 + m) * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate;
+        p.dgate.v[dgate_at(row0 + m)] = dgate;
     }
 }

@@ -19,7 +19,6 @@ layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer ARo
 
 float b[BK][TN];
 float acc[TM][TN];
-float alpha;        /* p.alpha: a load of a push constant is a branch */
 uint left;          /* first column of the panel */
 uint64_t a_row[BK]; /* TN: where A's rows begin */
 
@@ -89,25 +88,29 @@ vec2 result[TM][COLUMNS / 2], second[TM][COLUMNS / 2], act[TM][COLUMNS / 2];
 float dgate[TM];
 
 /* acc, and where it is the result itself what it is added to: C is loaded for the first panel too, which brings its lines before the
- * stores want them. */
-void take_sums(uint i, uint row, bool first)
+ * stores want them. alpha is loaded here because that is a branch between these loads and the stores' shuffles: see lanes.glsl. */
+void take_sums(uint rows[TM], bool first)
 {
-    [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
-        uint to = c0 + row * p.n + left + 2 * j * LANES;
-        result[i][j] = vec2(acc[i][2 * j], acc[i][2 * j + 1]);
-        if (DUAL)
-            second[i][j] = vec2(acc[i][2 * j + COLUMNS], acc[i][2 * j + 1 + COLUMNS]);
-        if (EPILOGUE == EPILOGUE_STORE)
-            result[i][j] = k_end > k0 ? alpha * result[i][j] : vec2(0.0);
-        if (BASE == BASE_C) /* no address that depends on the panel: lavapipe would pass it through memory */
-            result[i][j] += load_lanes2(p.c, to);
-        else if (BASE == BASE_OTHER)
-            result[i][j] += load_lanes2(F32(first ? uvec2(p.base) : uvec2(p.c)), to);
-        else if (EPILOGUE == EPILOGUE_STORE) {
-            vec2 before = load_lanes2(p.c, to);
-            result[i][j] += first ? vec2(0.0) : before;
+    vec2 before[TM][COLUMNS / 2];
+    [[unroll]] for (uint i = 0; i < TM; i++)
+        [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
+            uint to = c0 + rows[i] * p.n + left + 2 * j * LANES;
+            if (BASE == BASE_OTHER)
+                before[i][j] = load_lanes2(F32(first ? uvec2(p.base) : uvec2(p.c)), to);
+            else if (EPILOGUE == EPILOGUE_STORE) /* no address that depends on the panel: lavapipe would pass it through memory */
+                before[i][j] = load_lanes2(p.c, to);
         }
-    }
+    float alpha = p.alpha;
+    [[unroll]] for (uint i = 0; i < TM; i++)
+        [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
+            result[i][j] = vec2(acc[i][2 * j], acc[i][2 * j + 1]);
+            if (DUAL)
+                second[i][j] = vec2(acc[i][2 * j + COLUMNS], acc[i][2 * j + 1 + COLUMNS]);
+            if (EPILOGUE == EPILOGUE_STORE) {
+                result[i][j] = k_end > k0 ? alpha * result[i][j] : vec2(0.0);
+                result[i][j] += BASE == BASE_NONE && first ? vec2(0.0) : before[i][j];
+            }
+        }
 }
 
 /* What earlier panels of a product with an epilogue left */
@@ -142,7 +145,7 @@ void finish(uint i, uint row)
     if (DGATE) {
         dgate[i] = workgroup_sum(dgate[i]);
         if (left > gl_WorkGroupID.y * BN)
-            dgate[i] += p.dgate.v[row * gl_NumWorkGroups.y + gl_WorkGroupID.y];
+            dgate[i] += p.dgate.v[dgate_at(row)];
     }
 }
 
@@ -162,13 +165,12 @@ void store(uint i, uint row, bool last)
         }
     }
     if (DGATE && last && gl_SubgroupInvocationID == 0)
-        p.dgate.v[row * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate[i];
+        p.dgate.v[dgate_at(row)] = dgate[i];
 }
 
 void main()
 {
     locate();
-    alpha = p.alpha;
     uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y, right = min((tile + 1) * BN, p.n);
     for (uint strip = tile * BN; strip < right; strip += STRIP) {
         left = min(strip, p.n - STRIP); /* see gathered_a */
@@ -181,8 +183,7 @@ void main()
                 [[unroll]] for (uint i = 0; i < TM; i++)
                     rows[i] = FORM == GEMM_TN ? min(r, row_end - TM) + i : min(r + i, row_end - 1);
                 multiply(rows, k);
-                [[unroll]] for (uint i = 0; i < TM; i++)
-                    take_sums(i, rows[i], first);
+                take_sums(rows, first);
                 if (EPILOGUE != EPILOGUE_STORE && !first)
                     [[unroll]] for (uint i = 0; i < TM; i++)
                         add_earlier(i, rows[i]);

@@ -91,7 +91,7 @@ void finish(uint row)
     if (DGATE) {
         dgate = workgroup_sum(dgate);
         if (gl_SubgroupInvocationID == 0)
-            p.dgate.v[row * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate;
+            p.dgate.v[dgate_at(row)] = dgate;
     }
 }
 

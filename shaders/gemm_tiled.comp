@@ -93,6 +93,6 @@ void main()
         float dgate = 0.0;
         for (uint n = 0; n < COLS; n++)
             dgate += dgate_part[m * COLS + n];
-        p.dgate.v[(row0 + m) * gl_NumWorkGroups.y + gl_WorkGroupID.y] = dgate;
+        p.dgate.v[dgate_at(row0 + m)] = dgate;
     }
 }

@@ -210,7 +210,7 @@ ARGS(gemm) {
     F32 act;           /* SWIGLU: silu(h1) h3 [R,F]; DSWIGLU: gate * silu(h1) h3 [R,F] */
     F32 gate;          /* DSWIGLU: [T,K] */
     U32 slot;          /* DSWIGLU: t * K + k of each row */
-    F32 dgate;         /* DSWIGLU: [R, column tiles] partial sums of <dA', a> */
+    F32 dgate;         /* DSWIGLU: [column tiles, R] partial sums of <dA', a> */
     uint m, n, k;
     uint gather_rows;  /* rows of the array that gather points into */
     uint part;         /* TN, not grouped: terms of a sum that a workgroup adds up; C is [parts,m,n] */
@@ -240,7 +240,7 @@ ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and the 
     F32 p;
     U32 idx;
     F32 g;
-    F32 dgate;       /* [R, parts] */
+    F32 dgate;       /* [parts, R] */
     U32 row_of;      /* [T,K] */
     F32 load;        /* [T / group, E] f of LBL */
     F32 lse;         /* [T] (softmax) */

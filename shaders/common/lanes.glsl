@@ -1,7 +1,8 @@
 /* Loads of what lies side by side, by a subgroup of eight, as lavapipe 26 does them best. What each lane loads from an
  * address of its own is gathered word by word. But an address that is the same in all lanes is loaded as a scalar, and of scalars
- * side by side, each taken by one lane, LLVM makes one load of a vector: ten times as fast. It does not where a shuffle of constant
- * lanes follows (it picks scalars then). Worth it on devices with caps.lanes. */
+ * side by side, each taken by one lane, LLVM makes one load of a vector: ten times as fast. It does not where a shuffle follows in
+ * the same block of instructions: Mesa freezes what it shuffles, LLVM freezes each scalar instead. A branch between them helps, as
+ * the load of a push constant is one. Worth it on devices with caps.lanes. */
 #extension GL_KHR_shader_subgroup_basic : require
 const uint LANES = 8;
 layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer LaneRow { float v[2 * LANES]; };

@@ -36,7 +36,7 @@ struct vkm_scratch {
     struct vkm_buf dqkv;            /* [T,3D] */
     struct vkm_buf delta;           /* [T,H] */
     struct vkm_buf dz;              /* [T,E] */
-    struct vkm_buf dgate;           /* [R,parts] */
+    struct vkm_buf dgate;           /* [parts,R] */
     struct vkm_buf norm;            /* of RMSNorm's backward */
     struct vkm_buf partial;         /* of products over all tokens; may be absent */
 };

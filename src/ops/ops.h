@@ -70,7 +70,7 @@ struct vkm_gemm {
                                      DSWIGLU: gate * a [R,F] written; c = h13 becomes dh13. Without a routing: a
                                      feed-forward layer of m rows, the gate is 1 */
     struct vkm_buf gate;          /* DSWIGLU, routed: [T,K] */
-    struct vkm_buf dgate;         /* DSWIGLU, routed: [R,parts] partial sums of the gate's gradient, see vkm_gemm_parts */
+    struct vkm_buf dgate;         /* DSWIGLU, routed: [parts,R] partial sums of the gate's gradient, see vkm_gemm_parts */
 };
 void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *gemm);
 
@@ -98,7 +98,7 @@ void vkm_op_gate(struct vkm_rec *rec, const struct vkm_gate *gate);
 
 /* What enters the gate's backward besides its forward. */
 struct vkm_gate_grad {
-    struct vkm_buf dgate;         /* [R,parts] partial sums of the gradient of g */
+    struct vkm_buf dgate;         /* [parts,R] partial sums of the gradient of g */
     uint32_t parts;
     struct vkm_buf load;          /* [T / group, E] f of the load-balancing loss; or absent */
     uint32_t group;               /* tokens that share a row of load */

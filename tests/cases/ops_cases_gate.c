@@ -56,7 +56,7 @@ static void slot_gradients(struct ops *o, struct ops_array dgate, const uint32_t
     for (size_t slot = 0; slot < R; slot++) {
         struct num_sum sum = {0};
         for (uint32_t i = 0; i < parts; i++)
-            num_sum_add(&sum, partial[row_of[slot] * parts + i]);
+            num_sum_add(&sum, partial[i * R + row_of[slot]]);
         dg[slot] = num_sum_end(&sum);
     }
 }

@@ -235,7 +235,7 @@ static bool grouped_dswiglu(struct ops *o, size_t index, struct ops_result *resu
         ref_swiglu_backward(g.R, g.F, h, da, dh);
         for (size_t slot = 0; slot < g.R; slot++)
             for (uint32_t part = 0; part < parts; part++)
-                sums[slot] += ops_floats(o, dgate)[g.rows.row_of[slot] * parts + part];
+                sums[slot] += ops_floats(o, dgate)[part * g.R + g.rows.row_of[slot]];
         ops_expect(o, "dh13", h13, dh);
         ops_expect(o, "gate act", act, a);
         ops_expect_floats(o, "dgate", sums, g.R, dg);
