@@ -87,43 +87,36 @@ void multiply(uint rows[TM], uint k)
 vec2 result[TM][COLUMNS / 2], second[TM][COLUMNS / 2], act[TM][COLUMNS / 2];
 float dgate[TM];
 
-/* acc, and where it is the result itself what it is added to: C is loaded for the first panel too, which brings its lines before the
- * stores want them. alpha is loaded here because that is a branch between these loads and the stores' shuffles: see lanes.glsl. */
+/* The sums with what earlier panels left. That is loaded for the first panel too, and so is act: it brings the lines before the stores
+ * want them. alpha is loaded after it because that is a branch between these loads and the stores' shuffles: see lanes.glsl. */
 void take_sums(uint rows[TM], bool first)
 {
-    vec2 before[TM][COLUMNS / 2];
+    vec2 before[TM][COLUMNS / 2], before2[TM][COLUMNS / 2];
     [[unroll]] for (uint i = 0; i < TM; i++)
         [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
-            uint to = c0 + rows[i] * p.n + left + 2 * j * LANES;
+            uint at = left + 2 * j * LANES, to = c0 + rows[i] * p.n + at, i1 = rows[i] * 2 * p.n + at;
             if (BASE == BASE_OTHER)
                 before[i][j] = load_lanes2(F32(first ? uvec2(p.base) : uvec2(p.c)), to);
             else if (EPILOGUE == EPILOGUE_STORE) /* no address that depends on the panel: lavapipe would pass it through memory */
                 before[i][j] = load_lanes2(p.c, to);
+            else if (EPILOGUE == EPILOGUE_DSWIGLU)
+                before[i][j] = load_lanes2(p.act, to);
+            else {
+                before[i][j] = load_lanes2(p.c, i1);
+                before2[i][j] = load_lanes2(p.c, i1 + p.n);
+                act[i][j] = load_lanes2(p.act, to);
+            }
         }
-    float alpha = p.alpha;
+    float alpha = EPILOGUE == EPILOGUE_STORE ? p.alpha : 1.0;
     [[unroll]] for (uint i = 0; i < TM; i++)
         [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
             result[i][j] = vec2(acc[i][2 * j], acc[i][2 * j + 1]);
-            if (DUAL)
-                second[i][j] = vec2(acc[i][2 * j + COLUMNS], acc[i][2 * j + 1 + COLUMNS]);
-            if (EPILOGUE == EPILOGUE_STORE) {
+            if (EPILOGUE == EPILOGUE_STORE)
                 result[i][j] = k_end > k0 ? alpha * result[i][j] : vec2(0.0);
-                result[i][j] += BASE == BASE_NONE && first ? vec2(0.0) : before[i][j];
-            }
+            result[i][j] += BASE == BASE_NONE && first ? vec2(0.0) : before[i][j];
+            if (DUAL)
+                second[i][j] = vec2(acc[i][2 * j + COLUMNS], acc[i][2 * j + 1 + COLUMNS]) + (first ? vec2(0.0) : before2[i][j]);
         }
-}
-
-/* What earlier panels of a product with an epilogue left */
-void add_earlier(uint i, uint row)
-{
-    [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
-        uint at = left + 2 * j * LANES, i1 = row * 2 * p.n + at;
-        if (EPILOGUE == EPILOGUE_SWIGLU) {
-            result[i][j] += load_lanes2(p.c, i1);
-            second[i][j] += load_lanes2(p.c, i1 + p.n);
-        } else
-            result[i][j] += load_lanes2(p.act, row * p.n + at);
-    }
 }
 
 /* Makes results of the whole sums. */
@@ -133,7 +126,7 @@ void finish(uint i, uint row)
     [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
         uint i1 = row * 2 * p.n + left + 2 * j * LANES;
         if (EPILOGUE == EPILOGUE_SWIGLU)
-            act[i][j] = swiglu(result[i][j], second[i][j]);
+            act[i][j] = p.m == 0 ? act[i][j] : swiglu(result[i][j], second[i][j]); /* else act's load were left out */
         else if (EPILOGUE == EPILOGUE_DSWIGLU) {
             act[i][j] = result[i][j];
             result[i][j] = load_lanes2(p.c, i1);
@@ -184,9 +177,6 @@ void main()
                     rows[i] = FORM == GEMM_TN ? min(r, row_end - TM) + i : min(r + i, row_end - 1);
                 multiply(rows, k);
                 take_sums(rows, first);
-                if (EPILOGUE != EPILOGUE_STORE && !first)
-                    [[unroll]] for (uint i = 0; i < TM; i++)
-                        add_earlier(i, rows[i]);
                 if (EPILOGUE != EPILOGUE_STORE && last)
                     [[unroll]] for (uint i = 0; i < TM; i++)
                         finish(i, rows[i]);
