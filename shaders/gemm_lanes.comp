@@ -107,7 +107,7 @@ void take_sums(uint rows[TM], bool first)
                 act[i][j] = load_lanes2(p.act, to);
             }
         }
-    float alpha = EPILOGUE == EPILOGUE_STORE ? p.alpha : 1.0;
+    float alpha = p.alpha;
     [[unroll]] for (uint i = 0; i < TM; i++)
         [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
             result[i][j] = vec2(acc[i][2 * j], acc[i][2 * j + 1]);
@@ -126,7 +126,7 @@ void finish(uint i, uint row)
     [[unroll]] for (uint j = 0; j < COLUMNS / 2; j++) {
         uint i1 = row * 2 * p.n + left + 2 * j * LANES;
         if (EPILOGUE == EPILOGUE_SWIGLU)
-            act[i][j] = p.m == 0 ? act[i][j] : swiglu(result[i][j], second[i][j]); /* else act's load were left out */
+            act[i][j] = p.m == 0 ? act[i][j] : swiglu(result[i][j], second[i][j]); /* never: else its load would be left out */
         else if (EPILOGUE == EPILOGUE_DSWIGLU) {
             act[i][j] = result[i][j];
             result[i][j] = load_lanes2(p.c, i1);

@@ -77,8 +77,6 @@ uint gathered_b(uint row) { return GATHER == GATHER_B ? min(p.gather.v[row], p.g
 float load_a(uint i) { return A16 ? load16(p.a, i) : p.a.v[i]; }
 float load_b(uint i) { return B16 ? load16(p.b, i) : p.b.v[i]; }
 float load_c(uint i) { return C16 ? load16(p.c, i) : p.c.v[i]; }
-/* Of dgate: each column tile has its own row, so that threads of a CPU which compute tiles of the same rows write no line in turns. */
-uint dgate_at(uint row) { return gl_WorkGroupID.y * p.m + row; }
 /* Four at i, a multiple of 4. */
 vec4 load_a4(uint i) { return A16 ? load16x4(p.a, i) : VEC4S(p.a).v[i / 4]; }
 void store_c(uint i, float x)
@@ -95,6 +93,9 @@ void store_act(uint i, float x)
     else
         p.act.v[i] = x;
 }
+
+/* Of dgate: each column tile has its own row, so that threads of a CPU which compute tiles of the same rows write no line in turns. */
+uint dgate_at(uint row) { return gl_WorkGroupID.y * p.m + row; }
 
 #ifndef REAL /* of the results that are computed at a time */
 #define REAL float
