@@ -269,9 +269,9 @@ static void use_pipelines(const char *where)
     struct vkmoe_context *ctx = open_desc((struct vkmoe_context_desc){.cache_dir = where});
     struct vkm_pipeline first, again, other;
     const uint32_t spec[] = {64, 128};
-    cr_assert_eq(vkm_pipeline_get(ctx, VKM_KERNEL_FILL, &spec[0], 1, &first), VKMOE_OK, "%s", seen.last);
-    cr_assert_eq(vkm_pipeline_get(ctx, VKM_KERNEL_FILL, &spec[1], 1, &other), VKMOE_OK, "%s", seen.last);
-    cr_assert_eq(vkm_pipeline_get(ctx, VKM_KERNEL_FILL, &spec[0], 1, &again), VKMOE_OK, "%s", seen.last);
+    cr_assert_eq(vkm_pipeline_get(ctx, VKM_KERNEL_FILL, &spec[0], 1, 0, &first), VKMOE_OK, "%s", seen.last);
+    cr_assert_eq(vkm_pipeline_get(ctx, VKM_KERNEL_FILL, &spec[1], 1, 0, &other), VKMOE_OK, "%s", seen.last);
+    cr_assert_eq(vkm_pipeline_get(ctx, VKM_KERNEL_FILL, &spec[0], 1, 0, &again), VKMOE_OK, "%s", seen.last);
     cr_expect_eq(first.handle, again.handle);
     cr_expect_neq(first.handle, other.handle);
     struct three t = three(ctx, 4096);

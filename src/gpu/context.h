@@ -19,6 +19,8 @@ struct vkm_caps {
     uint32_t subgroup;              /* subgroup size that pipelines run with (required where the device lets us) */
     bool subgroup_required;         /* VkPipelineShaderStageRequiredSubgroupSizeCreateInfo can be used for it */
     uint32_t subgroup_own;          /* the device's own, where none is required */
+    uint32_t subgroup_least;        /* of pipelines that need many registers: smaller where lanes share a file of them */
+    uint32_t max_subgroups;         /* of a workgroup, where their size is required */
     uint32_t max_invocations;       /* of a workgroup */
     uint32_t shared_bytes;
     uint32_t max_groups;            /* smallest maxComputeWorkGroupCount of the dimensions */

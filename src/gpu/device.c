@@ -239,6 +239,8 @@ static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const
                               (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
     caps->subgroup = caps->subgroup_own > SHARED_FILE_LANES && p13->minSubgroupSize < SHARED_FILE_LANES ? SHARED_FILE_LANES
                                                                                                        : caps->subgroup_own;
+    caps->subgroup_least = p13->minSubgroupSize <= SHARED_FILE_LANES ? p13->minSubgroupSize : caps->subgroup;
+    caps->max_subgroups = p13->maxComputeWorkgroupSubgroups;
     caps->full_subgroups = caps->subgroup_required || p13->minSubgroupSize == p13->maxSubgroupSize;
     caps->max_invocations = limits->maxComputeWorkGroupInvocations;
     if (caps->max_invocations > limits->maxComputeWorkGroupSize[0])

@@ -14,6 +14,7 @@ struct entry {
     enum vkm_kernel kernel;
     uint32_t count;
     uint32_t spec[VKM_MAX_SPEC];
+    uint32_t subgroup;
     VkPipeline handle;
 };
 
@@ -85,7 +86,7 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
     for (uint32_t i = 0; i <= count; i++)
         map[i] = (VkSpecializationMapEntry){.constantID = i < count ? i : SPEC_ALONE, .offset = i * 4, .size = 4};
     memcpy(values, entry->spec, sizeof entry->spec);
-    values[count] = ctx->caps.cpu && entry->spec[0] == ctx->caps.subgroup;
+    values[count] = ctx->caps.cpu && entry->spec[0] == entry->subgroup;
     const VkSpecializationInfo spec = {
         .mapEntryCount = count + 1,
         .pMapEntries = map,
@@ -94,9 +95,9 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
     };
     const VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
-        .requiredSubgroupSize = ctx->caps.subgroup,
+        .requiredSubgroupSize = entry->subgroup,
     };
-    bool full = ctx->caps.full_subgroups && entry->count && entry->spec[0] % ctx->caps.subgroup == 0;
+    bool full = ctx->caps.full_subgroups && entry->count && entry->spec[0] % entry->subgroup == 0;
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {
@@ -124,9 +125,10 @@ static enum vkmoe_status compile(struct vkmoe_context *ctx, struct entry *entry)
 }
 
 enum vkmoe_status vkm_pipeline_get(struct vkmoe_context *ctx, enum vkm_kernel kernel, const uint32_t *spec,
-                                   uint32_t count, struct vkm_pipeline *out)
+                                   uint32_t count, uint32_t subgroup, struct vkm_pipeline *out)
 {
     struct vkm_pipelines *pipelines = ctx->pipelines;
+    subgroup = subgroup ? subgroup : ctx->caps.subgroup;
     *out = (struct vkm_pipeline){0};
     if ((unsigned)kernel >= VKM_KERNEL_COUNT || count > VKM_MAX_SPEC)
         return vkm_fail(&ctx->log, VKMOE_ERROR_ARGUMENT, "kernel %d with %u specialization constants: there are %d "
@@ -134,7 +136,7 @@ enum vkmoe_status vkm_pipeline_get(struct vkmoe_context *ctx, enum vkm_kernel ke
 
     for (size_t i = 0; i < pipelines->count; i++) {
         const struct entry *entry = &pipelines->entries[i];
-        if (entry->kernel == kernel && entry->count == count &&
+        if (entry->kernel == kernel && entry->count == count && entry->subgroup == subgroup &&
             (!count || !memcmp(entry->spec, spec, count * sizeof *spec))) {
             *out = (struct vkm_pipeline){entry->handle, pipelines->layout};
             return VKMOE_OK;
@@ -153,7 +155,7 @@ enum vkmoe_status vkm_pipeline_get(struct vkmoe_context *ctx, enum vkm_kernel ke
         pipelines->capacity = capacity;
     }
     struct entry *entry = &pipelines->entries[pipelines->count];
-    *entry = (struct entry){.kernel = kernel, .count = count};
+    *entry = (struct entry){.kernel = kernel, .count = count, .subgroup = subgroup};
     if (count)
         memcpy(entry->spec, spec, count * sizeof *spec);
     enum vkmoe_status status = compile(ctx, entry);

@@ -16,8 +16,9 @@ enum vkmoe_status vkm_pipelines_create(struct vkmoe_context *ctx, const char *ca
 /* Writes the disk cache (temporary name, rename) if anything new was compiled, then frees. Accepts NULL. */
 void vkm_pipelines_destroy(struct vkmoe_context *ctx, struct vkm_pipelines *pipelines);
 
-/* The pipeline of a kernel with specialization constants spec[0..count), compiled on first use. */
+/* The pipeline of a kernel with specialization constants spec[0..count) and subgroups of that many lanes (0: caps.subgroup),
+ * compiled on first use. */
 enum vkmoe_status vkm_pipeline_get(struct vkmoe_context *ctx, enum vkm_kernel kernel, const uint32_t *spec,
-                                   uint32_t count, struct vkm_pipeline *out);
+                                   uint32_t count, uint32_t subgroup, struct vkm_pipeline *out);
 
 #endif

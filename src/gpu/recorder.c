@@ -347,7 +347,7 @@ void vkm_rec_dispatch(struct vkm_rec *rec, const struct vkm_dispatch *d)
     if (rec->status || (!d->indirect.handle && (!d->groups.x || !d->groups.y || !d->groups.z)))
         return;
     if ((rec->status = check_dispatch(rec, d)) ||
-        (rec->status = vkm_pipeline_get(rec->ctx, d->kernel, d->spec, d->spec_count, &pipeline)))
+        (rec->status = vkm_pipeline_get(rec->ctx, d->kernel, d->spec, d->spec_count, d->subgroup, &pipeline)))
         return;
 
     struct vkm_buf reads[VKM_MAX_ACCESS + 1];

@@ -26,6 +26,7 @@ struct vkm_dispatch {
     enum vkm_kernel kernel;
     uint32_t spec[VKM_MAX_SPEC];    /* specialization constants 0.. ; constant 0 is the workgroup's size in x */
     uint32_t spec_count;
+    uint32_t subgroup;              /* lanes of one: caps.subgroup_least; 0: caps.subgroup */
     const void *args;               /* the kernel's push constants, copied */
     uint32_t args_bytes;
     struct vkm_groups groups;

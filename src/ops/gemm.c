@@ -123,6 +123,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_BN] = tiles.bn, [SPEC_GEMM_CM_M] = tiles.cm.m, [SPEC_GEMM_CM_N] = tiles.cm.n,
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
         .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : SPEC_GEMM_BN + 1,
+        .subgroup = vkm_gemm_subgroup(ctx, &tiles, g->epilogue),
         .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), routing && g->form == GEMM_TN ? routing->E : parts},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (lanes) {

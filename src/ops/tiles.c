@@ -139,6 +139,13 @@ struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t t
     return candidates[0];
 }
 
+uint32_t vkm_gemm_subgroup(const struct vkmoe_context *ctx, const struct vkm_gemm_tiles *t, uint32_t epilogue)
+{
+    const uint32_t least = ctx->caps.subgroup_least;
+    const bool many = epilogue == EPILOGUE_SWIGLU && !t->cm.m; /* a matrix is a subgroup's: it wants caps.subgroup */
+    return many && t->wg <= least * ctx->caps.max_subgroups ? least : 0;
+}
+
 uint32_t vkm_lanes_rows(const struct vkmoe_context *ctx, uint32_t least, uint64_t rows, uint64_t others)
 {
     uint32_t bm = VKM_LANES_ROWS;

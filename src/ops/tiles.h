@@ -32,6 +32,9 @@ static inline struct vkm_tuned vkm_tuned_of(const struct vkm_gemm_tiles *t)
 /* For operands of `type` (TYPE_F32, TYPE_F16, TYPE_BF16), and few or many rows in a group: what was tuned, or else what is
  * usually good. */
 struct vkm_gemm_tiles vkm_gemm_tiles(const struct vkmoe_context *ctx, uint32_t type, enum vkm_rows rows);
+/* Lanes of a subgroup that a product's pipeline asks for; 0: as every pipeline. One that ends in SwiGLU keeps two sums for each
+ * result, which takes as many registers as there are where lanes share them. */
+uint32_t vkm_gemm_subgroup(const struct vkmoe_context *ctx, const struct vkm_gemm_tiles *t, uint32_t epilogue);
 /* Which it is for so many rows in all of a product's groups (1 of a dense product). */
 enum vkm_rows vkm_gemm_rows(uint64_t rows, uint64_t groups);
 /* Of the products whose rows are the experts' */
