@@ -23,7 +23,7 @@ void main()
     for (uint i = 0; i < p.loops; i++)
         [[unroll]] for (uint j = 0; j < BENCH_CM_CHAINS; j++)
             c[j] = coopMatMulAdd(a[j & 1], b[j >> 1], c[j]);
-    /* A store that never happens, which the compiler cannot know. */
+    /* A store that does not happen while it is timed, which the compiler cannot know. */
     float sum = 0.0;
     [[unroll]] for (uint i = 0; i < BENCH_CM_CHAINS; i++)
         sum += c[i][0];

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The kernels in the hands of GPUs' compilers, on a machine without a GPU: Mesa's drivers on a kernel interface that does nothing
 # (Debian's mesa-drm-shim; tools/setup.sh --tests fetches it). All is compiled, recorded and submitted as for the device, under the validation
-# layers. Nothing runs, so every operation is wrong: the self-test has to say so and go on.
+# layers. Nothing runs, so every operation is wrong: the self-test has to say so and go on, and bench has to refuse.
 # usage: compilers.sh VKMOE
 set -eu
 vkmoe=$1
@@ -36,6 +36,13 @@ check() {
     on "$icd" "$shim" selftest --validate || status=$?
     if [ "$status" -ne 1 ] || ! grep -Eq '^[0-9]+ of [0-9]+ operations are wrong' "$work/out" || grep -q 'validation:' "$work/err"; then
         told "$1: the self-test ended with status $status"
+    else
+        passed=$((passed + 1))
+    fi
+    status=0
+    on "$icd" "$shim" bench --only ceilings --seconds 0.05 || status=$?
+    if [ "$status" -ne 1 ] || ! grep -q 'figures would mean nothing' "$work/err"; then
+        told "$1: bench ended with status $status where nothing is computed"
     else
         passed=$((passed + 1))
     fi

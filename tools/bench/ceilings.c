@@ -1,39 +1,58 @@
 /* What the device can do at best: arithmetic, memory, launching. The rest is held against it. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bench/measure.h"
 #include "ops/tiles.h"
 
-/* Times what works on one buffer of that size, which it finds in *buf. */
-static enum vkmoe_status time_on(struct bench *b, uint64_t bytes, struct vkm_buf *buf,
-                                 void (*record)(struct vkm_rec *rec, void *user, uint32_t i), void *user,
-                                 struct bench_times *times)
+static enum vkmoe_status wrong(const struct bench *b, const char *what)
 {
-    struct vkm_arena *arena;
-    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
-    if (status)
-        return status;
-    vkm_arena_reserve(arena, "out", bytes, buf);
-    if (!(status = vkm_arena_commit(arena)))
-        status = bench_time(b, &(struct bench_case){.record = record, .user = user, .anyway = true}, times);
-    vkm_arena_destroy(arena);
-    return status;
+    return vkm_fail(&b->ctx->log, VKMOE_ERROR_DEVICE,
+                    "%s (%s) was timed at '%s' and did not do it: its figures would mean nothing; see 'vkmoe selftest'",
+                    b->ctx->info.name, b->ctx->info.driver, what);
 }
 
 /* ---- arithmetic ------------------------------------------------------------------------------------------------- */
 
-struct fma {
+struct arithmetic {
     struct vkm_buf out;
-    uint32_t groups, wg;
-    uint32_t loops;
+    uint32_t groups, wg, loops;
+    float never; /* an invocation whose sum is that writes it to out */
+    uint32_t type; /* of cooperative matrices */
 };
+
+/* Times it; then lets each invocation write its sum, which has to be `sum`. */
+static enum vkmoe_status time_arithmetic(struct bench *b, const char *name, struct arithmetic *f, float sum,
+                                         void (*record)(struct vkm_rec *rec, void *user, uint32_t i), struct bench_times *times)
+{
+    struct vkm_arena *arena;
+    struct vkm_rec *rec;
+    float found = NAN;
+    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
+    if (status)
+        return status;
+    f->never = -1;
+    vkm_arena_reserve(arena, "out", sizeof found, &f->out);
+    if ((status = vkm_arena_commit(arena)) ||
+        (status = bench_time(b, &(struct bench_case){.record = record, .user = f, .anyway = true}, times)) ||
+        (status = vkm_rec_create(b->ctx, name, &rec)))
+        goto done;
+    f->never = sum;
+    vkm_rec_fill(rec, f->out, 0);
+    record(rec, f, 0);
+    if (!(status = vkm_rec_run_once(rec)) && !(status = vkm_buf_download(b->ctx, f->out, &found, sizeof found)) && found != sum)
+        status = wrong(b, name);
+done:
+    vkm_arena_destroy(arena);
+    return status;
+}
 
 static void record_fma(struct vkm_rec *rec, void *user, uint32_t i)
 {
-    const struct fma *f = user;
-    /* a converges to y / (1 - x) = 0.5, neither large nor denormal; no sum is negative. */
-    struct vkm_bench_fma_args args = {.out_ = f->out.addr, .x = 0.5f, .y = 0.25f, .never = -1, .loops = f->loops};
+    const struct arithmetic *f = user;
+    struct vkm_bench_fma_args args = {.out_ = f->out.addr, .x = 0.5f, .y = 0.25f, .never = f->never, .loops = f->loops};
     (void)i;
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         VKM_DISPATCH("bench.fma", VKM_KERNEL_BENCH_FMA, f->wg, args),
@@ -44,9 +63,10 @@ static void record_fma(struct vkm_rec *rec, void *user, uint32_t i)
 static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench_result *r)
 {
     /* Enough workgroups that a part-filled last wave of them does not count. */
-    struct fma f = {.groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
+    struct arithmetic f = {.groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
     struct bench_times times;
-    enum vkmoe_status status = time_on(b, sizeof(float), &f.out, record_fma, &f, &times);
+    /* Each of twelve chains comes to y / (1 - x) = 0.5 and stays there, rounded to even; none is large or denormal on its way. */
+    enum vkmoe_status status = time_arithmetic(b, name, &f, 12 * 0.5f, record_fma, &times);
     if (status)
         return status;
     const double flops = (double)f.groups * f.wg * f.loops * BENCH_FMA_LOOP;
@@ -57,22 +77,17 @@ static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench
 
 /* ---- cooperative matrices ---------------------------------------------------------------------------------------- */
 
-struct matrices {
-    struct fma f;
-    uint32_t type;
-};
-
 static void record_matrices(struct vkm_rec *rec, void *user, uint32_t i)
 {
-    const struct matrices *m = user;
+    const struct arithmetic *m = user;
     const struct vkm_cm *cm = &vkm_rec_context(rec)->caps.cm[m->type];
-    struct vkm_bench_fma_args args = {.out_ = m->f.out.addr, .x = 0.5f, .y = 0.25f, .never = -1, .loops = m->f.loops};
+    struct vkm_bench_fma_args args = {.out_ = m->out.addr, .x = 0.5f, .y = 0.25f, .never = m->never, .loops = m->loops};
     (void)i;
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
         .label = "bench.cm", .kernel = m->type == TYPE_F16 ? VKM_KERNEL_BENCH_CM_F16 : VKM_KERNEL_BENCH_CM_BF16,
-        .spec = {[0] = m->f.wg, [SPEC_BENCH_CM_M] = cm->m, [SPEC_BENCH_CM_N] = cm->n, [SPEC_BENCH_CM_K] = cm->k},
+        .spec = {[0] = m->wg, [SPEC_BENCH_CM_M] = cm->m, [SPEC_BENCH_CM_N] = cm->n, [SPEC_BENCH_CM_K] = cm->k},
         .spec_count = SPEC_BENCH_CM_K + 1, .args = &args, .args_bytes = sizeof args,
-        .groups = vkm_groups(vkm_rec_context(rec), m->f.groups), .write = {m->f.out}});
+        .groups = vkm_groups(vkm_rec_context(rec), m->groups), .write = {m->out}});
 }
 
 static enum vkmoe_status matrices(struct bench *b, const char *name, uint32_t type, struct bench_result *r)
@@ -80,13 +95,16 @@ static enum vkmoe_status matrices(struct bench *b, const char *name, uint32_t ty
     const struct vkm_caps *caps = &b->ctx->caps;
     const struct vkm_cm *cm = &caps->cm[type];
     const uint32_t subgroups = caps->cpu ? 1 : 256 / caps->subgroup;
-    struct matrices m = {.type = type, .f = {.groups = caps->cpu ? 16 : 4096, .wg = subgroups * caps->subgroup,
-                                             .loops = caps->cpu ? 8 : 256}};
+    struct arithmetic m = {.type = type, .groups = caps->cpu ? 16 : 4096, .wg = subgroups * caps->subgroup,
+                           .loops = caps->cpu ? 8 : 256};
     struct bench_times times;
-    enum vkmoe_status status = time_on(b, sizeof(float), &m.f.out, record_matrices, &m, &times);
+    /* Chain j adds (x + j % 2) (y j/2) in each of its terms: 0.5 j/2 for two chains; all sums are exact. */
+    const uint32_t pairs = BENCH_CM_CHAINS / 2, terms = m.loops * cm->k;
+    enum vkmoe_status status =
+        time_arithmetic(b, name, &m, 0.5f * (float)(pairs * (pairs - 1) / 2) * (float)terms, record_matrices, &times);
     if (status)
         return status;
-    const double flops = 2.0 * cm->m * cm->n * cm->k * BENCH_CM_CHAINS * m.f.loops * subgroups * m.f.groups;
+    const double flops = 2.0 * cm->m * cm->n * cm->k * BENCH_CM_CHAINS * m.loops * subgroups * m.groups;
     *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
     snprintf(r->shape, sizeof r->shape, "%u x %u x %u", cm->m, cm->n, cm->k);
     snprintf(r->note, sizeof r->note, "products in registers, sums in f32; %s by training",
@@ -139,6 +157,42 @@ static void record_copy_command(struct vkm_rec *rec, void *user, uint32_t i)
     vkm_rec_copy(rec, c->dst, c->src);
 }
 
+/* Whether both hold the same, in windows at the beginning, in the middle and at the end. */
+static enum vkmoe_status same(struct bench *b, const struct copy *c, bool *yes)
+{
+    enum { WINDOW = 1 << 20 };
+    enum vkmoe_status status = VKMOE_OK;
+    char *bytes = malloc(2 * WINDOW);
+    if (!bytes)
+        return vkm_fail_memory(&b->ctx->log);
+    *yes = true;
+    for (int i = 0; i < 3 && !status; i++) {
+        const uint64_t at = (c->src.bytes - WINDOW) / 2 * (uint64_t)i;
+        if (!(status = vkm_buf_download(b->ctx, vkm_buf_slice(c->src, at, WINDOW), bytes, WINDOW)) &&
+            !(status = vkm_buf_download(b->ctx, vkm_buf_slice(c->dst, at, WINDOW), bytes + WINDOW, WINDOW)))
+            *yes &= !memcmp(bytes, bytes + WINDOW, WINDOW);
+    }
+    free(bytes);
+    return status;
+}
+
+/* Times a copy to where zeros were. */
+static enum vkmoe_status time_copy(struct bench *b, const char *name, struct copy *c,
+                                   void (*record)(struct vkm_rec *rec, void *user, uint32_t i), struct bench_times *times)
+{
+    struct vkm_rec *rec;
+    bool copied = false;
+    enum vkmoe_status status = vkm_rec_create(b->ctx, name, &rec);
+    if (status)
+        return status;
+    vkm_rec_fill(rec, c->dst, 0);
+    if ((status = vkm_rec_run_once(rec)) ||
+        (status = bench_time(b, &(struct bench_case){.record = record, .user = c, .anyway = true}, times)) ||
+        (status = same(b, c, &copied)))
+        return status;
+    return copied ? VKMOE_OK : wrong(b, name);
+}
+
 /* Well past any cache, but a small part of what there is. */
 static uint64_t copy_bytes(const struct vkmoe_context *ctx)
 {
@@ -160,8 +214,8 @@ static enum vkmoe_status copy(struct bench *b, const char *name, struct bench_re
     vkm_arena_reserve(arena, "source", bytes, &c.src);
     vkm_arena_reserve(arena, "destination", bytes, &c.dst);
     if ((status = vkm_arena_commit(arena)) || (status = bench_fill(b->ctx, c.src, 1, 1)) ||
-        (status = bench_time(b, &(struct bench_case){.record = record_copy_kernel, .user = &c, .anyway = true}, &kernel)) ||
-        (status = bench_time(b, &(struct bench_case){.record = record_copy_command, .user = &c, .anyway = true}, &command)))
+        (status = time_copy(b, name, &c, record_copy_kernel, &kernel)) ||
+        (status = time_copy(b, name, &c, record_copy_command, &command)))
         goto done;
     const bool by_kernel = kernel.median < command.median;
     *r = bench_rate(b, "ceilings", name, "GB/s", NULL, 2e-9 * (double)bytes, by_kernel ? &kernel : &command);
@@ -198,7 +252,14 @@ static enum vkmoe_status launch(struct bench *b, const char *name, bool dependen
 {
     struct launch l = {.dependent = dependent};
     struct bench_times times;
-    enum vkmoe_status status = time_on(b, sizeof(uint32_t), &l.buf, record_launch, &l, &times);
+    struct vkm_arena *arena;
+    enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
+    if (status)
+        return status;
+    vkm_arena_reserve(arena, "nothing", sizeof(uint32_t), &l.buf);
+    if (!(status = vkm_arena_commit(arena)))
+        status = bench_time(b, &(struct bench_case){.record = record_launch, .user = &l, .anyway = true}, &times);
+    vkm_arena_destroy(arena);
     if (status)
         return status;
     *r = bench_rate(b, "ceilings", name, "us", NULL, 1, &times);
