@@ -30,7 +30,7 @@ struct bench_run {
     char vkmoe[32], date[32];
     struct vkmoe_device_info device;
     double seconds;         /* asked for each figure */
-    double clock_mhz;       /* of the device while it ran; NAN: not known, Vulkan does not tell */
+    double clock_mhz;       /* of the device while it multiplied in registers; NAN: not known (clock.h) */
     struct bench_list results; /* ceilings first */
     struct bench_list skipped; /* name, shape and note */
 };

@@ -65,13 +65,20 @@ static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench
     /* Enough workgroups that a part-filled last wave of them does not count. */
     struct arithmetic f = {.groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
     struct bench_times times;
+    struct bench_clock clock;
+    bench_clock_open(b->ctx, &clock);
+    b->clock = &clock;
     /* Each of twelve chains comes to y / (1 - x) = 0.5 and stays there, rounded to even; none is large or denormal on its way. */
     enum vkmoe_status status = time_arithmetic(b, name, &f, 12 * 0.5f, record_fma, &times);
+    b->clock = NULL;
+    bench_clock_close(&clock);
     if (status)
         return status;
     const double flops = (double)f.groups * f.wg * f.loops * BENCH_FMA_LOOP;
     *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
     snprintf(r->note, sizeof r->note, "multiply-adds in registers, two operations each");
+    if (!isnan(b->run.clock_mhz))
+        printf("clock       %.0f MHz while it multiplies in registers\n", b->run.clock_mhz);
     return VKMOE_OK;
 }
 
