@@ -39,7 +39,9 @@ static const struct shape tiled_shapes[] = {
 /* A subgroup has tm by tn. */
 static const struct shape cm_shapes[] = {
     {128, 128, 32, 64, 32}, {64, 128, 32, 32, 32}, {128, 64, 32, 32, 32}, {64, 64, 32, 32, 32}, {128, 128, 16, 64, 32},
-    {64, 64, 64, 32, 32}, {32, 32, 16, 16, 16}};
+    {64, 64, 64, 32, 32}, {64, 64, 32, 16, 16}, {32, 32, 16, 16, 16}};
+/* Sums of a lane at most, in registers beside all else; where lanes share a file of them, and an invocation has 64. */
+enum { CM_HELD = 64, CM_HELD_FEW = 16 };
 
 /* Bytes of shared memory that gemm_cm.comp takes at most (EPILOGUE_SWIGLU has two Bs and two results). */
 static uint32_t cm_shared_bytes(const struct vkm_gemm_tiles *t)
@@ -73,6 +75,7 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
         t->wg = s->bm / s->tm * (s->bn / s->tn) * caps->subgroup;
         return vkm_shaders[t->kernel].words && t->wg <= caps->max_invocations &&
                cm_shared_bytes(t) <= caps->shared_bytes &&
+               s->tm * s->tn <= caps->subgroup * (caps->subgroup_least < caps->subgroup ? CM_HELD_FEW : CM_HELD) &&
                s->tm % t->cm.m == 0 && s->tn % t->cm.n == 0 && s->bk % t->cm.k == 0 &&
                (!caps->cpu || s->bm == 32); /* a software device takes long enough */
     }

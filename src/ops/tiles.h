@@ -40,7 +40,7 @@ enum vkm_rows vkm_gemm_rows(uint64_t rows, uint64_t groups);
 /* Of the products whose rows are the experts' */
 struct vkm_gemm_tiles vkm_routed_tiles(const struct vkmoe_context *ctx, const struct vkm_routing *r);
 /* All that the device can run, for tuning; their number. */
-enum { VKM_GEMM_CANDIDATES = 8 };
+enum { VKM_GEMM_CANDIDATES = 9 };
 uint32_t vkm_gemm_candidates(const struct vkmoe_context *ctx, uint32_t type, struct vkm_gemm_tiles out[VKM_GEMM_CANDIDATES]);
 enum { VKM_LANES = 8 };
 /* A CPU device that can run shaders/common/lanes.glsl: whether it is worth it is caps.lanes. */
