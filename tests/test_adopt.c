@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/device.h"
+#include "gpu/features.h"
 #include "host_fixture.h"
 #include "train_fixture.h"
 
@@ -120,6 +121,22 @@ Test(adopt, reads_any_chain)
     cr_expect_eq(vkmoe_context_adopt(&desc, &ctx), VKMOE_ERROR_ARGUMENT);
     cr_expect(!ctx && strstr(seen.last, "synchronization2"), "%s", seen.last);
     host_end(&h);
+}
+
+/* Where sizes vary and the host lets none be required, kernels can count on the smallest alone. */
+Test(adopt, counts_on_the_smallest_subgroup)
+{
+    const struct vkm_caps whole = {.storage16 = true, .float16 = true, .subgroup = 16, .subgroup_least = 8, .subgroup_sure = 8,
+                                   .subgroup_required = true, .full_subgroups = true, .cm[TYPE_F16] = {.m = 8, .n = 8, .k = 16}};
+    struct vkm_caps caps = whole;
+    struct vkm_features features;
+    vkm_features_set(&features, &whole);
+    vkm_features_limit(&features, &caps);
+    cr_expect(caps.subgroup == 16 && caps.subgroup_least == 8 && caps.subgroup_required && caps.full_subgroups);
+    features.v13.subgroupSizeControl = VK_FALSE;
+    vkm_features_limit(&features, &caps);
+    cr_expect(caps.subgroup == 8 && caps.subgroup_least == 8 && !caps.subgroup_required && !caps.full_subgroups);
+    cr_expect_eq(caps.cm[TYPE_F16].m, 0, "matrices belong to subgroups of a known size");
 }
 
 Test(adopt, refuses_what_is_missing)

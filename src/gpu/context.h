@@ -16,9 +16,9 @@ struct vkm_cm {
 /* What kernels and allocation choose by: capabilities, never a vendor's name. */
 struct vkm_caps {
     bool cpu;                       /* a software device: kernels use its own tile shapes */
-    uint32_t subgroup;              /* subgroup size that pipelines run with (required where the device lets us) */
+    uint32_t subgroup;              /* subgroup size that pipelines run with; where sizes vary and none can be required, at least */
     bool subgroup_required;         /* VkPipelineShaderStageRequiredSubgroupSizeCreateInfo can be used for it */
-    uint32_t subgroup_own;          /* the device's own, where none is required */
+    uint32_t subgroup_sure;         /* that any pipeline has at least */
     uint32_t subgroup_least;        /* of pipelines that need many registers: smaller where lanes share a file of them */
     uint32_t max_subgroups;         /* of a workgroup, where their size is required */
     uint32_t max_invocations;       /* of a workgroup */

@@ -234,11 +234,12 @@ static void probe_caps(const struct vkm_vk *vk, struct vkm_device *device, const
     caps->int64 = caps->storage16 = caps->float16 = caps->bfloat16_matrix = caps->memory_budget = true;
     caps->cpu = device->info.type == VKMOE_DEVICE_CPU;
     caps->processors = vkm_host_processors();
-    caps->subgroup_own = p11->subgroupSize;
+    caps->subgroup_sure = p13->minSubgroupSize;
     caps->subgroup_required = f->v13.subgroupSizeControl && p13->minSubgroupSize < p13->maxSubgroupSize &&
                               (p13->requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
-    caps->subgroup = caps->subgroup_own > SHARED_FILE_LANES && p13->minSubgroupSize < SHARED_FILE_LANES ? SHARED_FILE_LANES
-                                                                                                       : caps->subgroup_own;
+    caps->subgroup = !caps->subgroup_required ? caps->subgroup_sure :
+                     p11->subgroupSize > SHARED_FILE_LANES && p13->minSubgroupSize < SHARED_FILE_LANES ? SHARED_FILE_LANES :
+                                                                                                         p11->subgroupSize;
     caps->subgroup_least = p13->minSubgroupSize <= SHARED_FILE_LANES ? p13->minSubgroupSize : caps->subgroup;
     caps->max_subgroups = p13->maxComputeWorkgroupSubgroups;
     caps->full_subgroups = caps->subgroup_required || p13->minSubgroupSize == p13->maxSubgroupSize;

@@ -170,9 +170,10 @@ void vkm_features_limit(const struct vkm_features *f, struct vkm_caps *caps)
     caps->int64 &= f->core.features.shaderInt64;
     caps->storage16 &= f->v11.storageBuffer16BitAccess;
     caps->float16 &= f->v12.shaderFloat16 && caps->storage16;
-    caps->subgroup_required &= f->v13.subgroupSizeControl;
-    if (!caps->subgroup_required)
-        caps->subgroup = caps->subgroup_least = caps->subgroup_own;
+    if (caps->subgroup_required && !f->v13.subgroupSizeControl) { /* then they are of any size that the device has */
+        caps->subgroup_required = caps->full_subgroups = false;
+        caps->subgroup = caps->subgroup_least = caps->subgroup_sure;
+    }
     caps->full_subgroups &= f->v13.computeFullSubgroups;
     caps->memory_budget &= vkm_features_extension(f, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     if (!caps->float16 || !f->v12.vulkanMemoryModel || !f->matrix.cooperativeMatrix || (!caps->cpu && !caps->full_subgroups) ||

@@ -234,7 +234,7 @@ struct vkm_attention_tiles vkm_attention_tiles(const struct vkmoe_context *ctx, 
             return t;
     }
     struct vkm_attention_tiles t = {.kernel = passes[pass].plain, .wg = tiles.attention_wg, .lanes = 1};
-    const uint32_t vecs = caps->subgroup < caps->subgroup_own ? ATTENTION_VECS_FEW : ATTENTION_VECS;
+    const uint32_t vecs = caps->subgroup_least < caps->subgroup ? ATTENTION_VECS_FEW : ATTENTION_VECS;
     while (2 * t.lanes <= tiles.attention_lanes && a->width / 4 % (2 * t.lanes) == 0 &&
            (t.lanes < ATTENTION_LANES || a->width / 4 / t.lanes > vecs))
         t.lanes *= 2;
