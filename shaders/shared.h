@@ -410,7 +410,9 @@ ARGS(adamw) { /* _16: w16 = w in 16 bits; _wide: count pairs, but numbers with S
     float beta1, beta2, eps, decay;
 };
 
-#define BENCH_FMA_LOOP 192 /* operations of an invocation in one of bench_fma's loops */
+#define BENCH_FMA_CHAINS 3   /* fours of chains in bench_fma; of f16 */
+#define BENCH_FMA16_CHAINS 6
+#define BENCH_FMA_STEPS 8    /* multiply-adds of each in a loop */
 #define BENCH_CM_CHAINS 8    /* products of a subgroup in one of bench_cm's loops */
 #define SPEC_PROBE_TOGETHER 1
 #define SPEC_BENCH_CM_M 1    /* shape of a cooperative matrix product */

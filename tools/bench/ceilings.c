@@ -20,7 +20,7 @@ struct arithmetic {
     struct vkm_buf out;
     uint32_t groups, wg, loops;
     float never; /* an invocation whose sum is that writes it to out */
-    uint32_t type; /* of cooperative matrices */
+    uint32_t type; /* TYPE_ of what is multiplied */
 };
 
 /* Times it; then lets each invocation write its sum, which has to be `sum`. */
@@ -49,37 +49,58 @@ done:
     return status;
 }
 
+static uint64_t fma_flops(const struct arithmetic *f)
+{
+    const uint32_t chains = 4 * (f->type == TYPE_F16 ? BENCH_FMA16_CHAINS : BENCH_FMA_CHAINS);
+    return 2ull * chains * BENCH_FMA_STEPS * f->loops * f->wg * f->groups;
+}
+
 static void record_fma(struct vkm_rec *rec, void *user, uint32_t i)
 {
     const struct arithmetic *f = user;
     struct vkm_bench_fma_args args = {.out_ = f->out.addr, .x = 0.5f, .y = 0.25f, .never = f->never, .loops = f->loops};
     (void)i;
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("bench.fma", VKM_KERNEL_BENCH_FMA, f->wg, args),
-        .groups = vkm_groups(vkm_rec_context(rec), f->groups), .write = {f->out},
-        .flops = (uint64_t)f->groups * f->wg * f->loops * BENCH_FMA_LOOP});
+        VKM_DISPATCH("bench.fma", f->type == TYPE_F16 ? VKM_KERNEL_BENCH_FMA_F16 : VKM_KERNEL_BENCH_FMA, f->wg, args),
+        .groups = vkm_groups(vkm_rec_context(rec), f->groups), .write = {f->out}, .flops = fma_flops(f)});
+}
+
+static enum vkmoe_status multiply_adds(struct bench *b, const char *name, uint32_t type, struct bench_result *r)
+{
+    /* Enough workgroups that a part-filled last wave of them does not count. */
+    struct arithmetic f = {.type = type, .groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
+    struct bench_times times;
+    /* Each chain comes down to y / (1 - x) = 0.5 and stays there, however it is rounded. */
+    const float chains = (float)(4 * (type == TYPE_F16 ? BENCH_FMA16_CHAINS : BENCH_FMA_CHAINS));
+    enum vkmoe_status status = time_arithmetic(b, name, &f, 0.5f * chains, record_fma, &times);
+    if (status)
+        return status;
+    *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * (double)fma_flops(&f), &times);
+    snprintf(r->note, sizeof r->note, "multiply-adds in registers, two operations each");
+    return VKMOE_OK;
 }
 
 static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench_result *r)
 {
-    /* Enough workgroups that a part-filled last wave of them does not count. */
-    struct arithmetic f = {.groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
-    struct bench_times times;
     struct bench_clock clock;
     bench_clock_open(b->ctx, &clock);
     b->clock = &clock;
-    /* Each of twelve chains comes to y / (1 - x) = 0.5 and stays there, rounded to even; none is large or denormal on its way. */
-    enum vkmoe_status status = time_arithmetic(b, name, &f, 12 * 0.5f, record_fma, &times);
+    const enum vkmoe_status status = multiply_adds(b, name, TYPE_F32, r);
     b->clock = NULL;
     bench_clock_close(&clock);
-    if (status)
-        return status;
-    const double flops = (double)f.groups * f.wg * f.loops * BENCH_FMA_LOOP;
-    *r = bench_rate(b, "ceilings", name, "GFLOP/s", NULL, 1e-9 * flops, &times);
-    snprintf(r->note, sizeof r->note, "multiply-adds in registers, two operations each");
-    if (!isnan(b->run.clock_mhz))
+    if (!status && !isnan(b->run.clock_mhz))
         printf("clock       %.0f MHz while it multiplies in registers\n", b->run.clock_mhz);
-    return VKMOE_OK;
+    return status;
+}
+
+static enum vkmoe_status fma_f16(struct bench *b, const char *name, struct bench_result *r)
+{
+    return multiply_adds(b, name, TYPE_F16, r);
+}
+
+static bool has_float16(const struct vkmoe_context *ctx)
+{
+    return ctx->caps.float16;
 }
 
 /* ---- cooperative matrices ---------------------------------------------------------------------------------------- */
@@ -295,6 +316,7 @@ static const struct ceiling {
     enum vkmoe_status (*measure)(struct bench *b, const char *name, struct bench_result *r);
 } ceilings[] = {
     {CEILING_FMA_F32, NULL, fma_f32},
+    {"fma f16", has_float16, fma_f16},
     {CEILING_CM_F16, has_f16, matrices_f16},
     {CEILING_CM_BF16, has_bf16, matrices_bf16},
     {CEILING_COPY, NULL, copy},
