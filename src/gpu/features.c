@@ -118,7 +118,8 @@ bool vkm_features_extension(const struct vkm_features *f, const char *extension)
 static void note_extension(struct vkm_features *f, const char *name)
 {
     static const char *const known[VKM_EXTENSIONS] = {
-        VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME};
+        VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_EXT_PCI_BUS_INFO_EXTENSION_NAME, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
+        VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME};
     for (size_t k = 0; k < VKM_EXTENSIONS; k++)
         if (strcmp(name, known[k]) == 0 && !vkm_features_extension(f, name))
             f->extensions[f->extension_count++] = known[k];

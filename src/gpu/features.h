@@ -4,7 +4,7 @@
 
 #include "gpu/context.h"
 
-enum { VKM_EXTENSIONS = 3 };
+enum { VKM_EXTENSIONS = 4 };
 
 /* A chain that begins with core. It points into itself: not to be copied. */
 struct vkm_features {

@@ -62,6 +62,12 @@ static uint32_t panel_shared_bytes(const struct vkm_gemm_tiles *t)
     return 4 * (t->tm * t->bn + 256);
 }
 
+/* Lanes share a file of registers, of which few are an invocation's. */
+static bool shares_registers(const struct vkm_caps *caps)
+{
+    return caps->subgroup_least < caps->subgroup;
+}
+
 /* The tiles of one shape; false: the device has not what it takes. */
 static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct shape *s, bool matrices,
                 struct vkm_gemm_tiles *t)
@@ -75,7 +81,7 @@ static bool fit(const struct vkmoe_context *ctx, uint32_t type, const struct sha
         t->wg = s->bm / s->tm * (s->bn / s->tn) * caps->subgroup;
         return vkm_shaders[t->kernel].words && t->wg <= caps->max_invocations &&
                cm_shared_bytes(t) <= caps->shared_bytes &&
-               s->tm * s->tn <= caps->subgroup * (caps->subgroup_least < caps->subgroup ? CM_HELD_FEW : CM_HELD) &&
+               s->tm * s->tn <= caps->subgroup * (shares_registers(caps) ? CM_HELD_FEW : CM_HELD) &&
                s->tm % t->cm.m == 0 && s->tn % t->cm.n == 0 && s->bk % t->cm.k == 0 &&
                (!caps->cpu || s->bm == 32); /* a software device takes long enough */
     }
@@ -234,7 +240,7 @@ struct vkm_attention_tiles vkm_attention_tiles(const struct vkmoe_context *ctx, 
             return t;
     }
     struct vkm_attention_tiles t = {.kernel = passes[pass].plain, .wg = tiles.attention_wg, .lanes = 1};
-    const uint32_t vecs = caps->subgroup_least < caps->subgroup ? ATTENTION_VECS_FEW : ATTENTION_VECS;
+    const uint32_t vecs = shares_registers(caps) ? ATTENTION_VECS_FEW : ATTENTION_VECS;
     while (2 * t.lanes <= tiles.attention_lanes && a->width / 4 % (2 * t.lanes) == 0 &&
            (t.lanes < ATTENTION_LANES || a->width / 4 / t.lanes > vecs))
         t.lanes *= 2;

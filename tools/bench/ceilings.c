@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/clock.h"
 #include "bench/measure.h"
 #include "ops/tiles.h"
 
@@ -21,30 +22,44 @@ struct arithmetic {
     uint32_t groups, wg, loops;
     float never; /* an invocation whose sum is that writes it to out */
     uint32_t type; /* TYPE_ of what is multiplied */
+    const struct bench_clock *clock; /* read into the run; NULL: not */
 };
 
-/* Times it; then lets each invocation write its sum, which has to be `sum`. */
+/* Lets each invocation write its sum, and reads the clock meanwhile. */
+static enum vkmoe_status find_sum(struct bench *b, const char *name, struct arithmetic *f, float sum,
+                                  void (*record)(struct vkm_rec *rec, void *user, uint32_t i), float *found)
+{
+    struct vkm_rec *rec;
+    enum vkmoe_status status = vkm_rec_create(b->ctx, name, &rec);
+    if (status)
+        return status;
+    f->never = sum;
+    vkm_rec_fill(rec, f->out, 0);
+    record(rec, f, 0);
+    if (!(status = vkm_rec_end(rec)) && !(status = vkm_rec_submit(rec, NULL))) {
+        if (f->clock)
+            b->run.clock_mhz = bench_clock_mhz(f->clock);
+        status = vkm_wait(b->ctx, b->ctx->submitted);
+    }
+    vkm_rec_destroy(rec);
+    return status ? status : vkm_buf_download(b->ctx, f->out, found, sizeof *found);
+}
+
+/* Times it; then looks whether it comes to `sum`. */
 static enum vkmoe_status time_arithmetic(struct bench *b, const char *name, struct arithmetic *f, float sum,
                                          void (*record)(struct vkm_rec *rec, void *user, uint32_t i), struct bench_times *times)
 {
     struct vkm_arena *arena;
-    struct vkm_rec *rec;
-    float found = NAN;
+    float found;
     enum vkmoe_status status = vkm_arena_create(b->ctx, "bench", VKM_MEMORY_DEVICE, &arena);
     if (status)
         return status;
     f->never = -1;
     vkm_arena_reserve(arena, "out", sizeof found, &f->out);
-    if ((status = vkm_arena_commit(arena)) ||
-        (status = bench_time(b, &(struct bench_case){.record = record, .user = f, .anyway = true}, times)) ||
-        (status = vkm_rec_create(b->ctx, name, &rec)))
-        goto done;
-    f->never = sum;
-    vkm_rec_fill(rec, f->out, 0);
-    record(rec, f, 0);
-    if (!(status = vkm_rec_run_once(rec)) && !(status = vkm_buf_download(b->ctx, f->out, &found, sizeof found)) && found != sum)
+    if (!(status = vkm_arena_commit(arena)) &&
+        !(status = bench_time(b, &(struct bench_case){.record = record, .user = f, .anyway = true}, times)) &&
+        !(status = find_sum(b, name, f, sum, record, &found)) && found != sum)
         status = wrong(b, name);
-done:
     vkm_arena_destroy(arena);
     return status;
 }
@@ -65,10 +80,12 @@ static void record_fma(struct vkm_rec *rec, void *user, uint32_t i)
         .groups = vkm_groups(vkm_rec_context(rec), f->groups), .write = {f->out}, .flops = fma_flops(f)});
 }
 
-static enum vkmoe_status multiply_adds(struct bench *b, const char *name, uint32_t type, struct bench_result *r)
+static enum vkmoe_status multiply_adds(struct bench *b, const char *name, uint32_t type, const struct bench_clock *clock,
+                                       struct bench_result *r)
 {
     /* Enough workgroups that a part-filled last wave of them does not count. */
-    struct arithmetic f = {.type = type, .groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64};
+    struct arithmetic f = {.type = type, .groups = b->ctx->caps.cpu ? 512 : 32768, .wg = vkm_tiles(b->ctx).flat_wg, .loops = 64,
+                           .clock = clock};
     struct bench_times times;
     /* Each chain comes down to y / (1 - x) = 0.5 and stays there, however it is rounded. */
     const float chains = (float)(4 * (type == TYPE_F16 ? BENCH_FMA16_CHAINS : BENCH_FMA_CHAINS));
@@ -84,9 +101,7 @@ static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench
 {
     struct bench_clock clock;
     bench_clock_open(b->ctx, &clock);
-    b->clock = &clock;
-    const enum vkmoe_status status = multiply_adds(b, name, TYPE_F32, r);
-    b->clock = NULL;
+    const enum vkmoe_status status = multiply_adds(b, name, TYPE_F32, &clock, r);
     bench_clock_close(&clock);
     if (!status && !isnan(b->run.clock_mhz))
         printf("clock       %.0f MHz while it multiplies in registers\n", b->run.clock_mhz);
@@ -95,7 +110,7 @@ static enum vkmoe_status fma_f32(struct bench *b, const char *name, struct bench
 
 static enum vkmoe_status fma_f16(struct bench *b, const char *name, struct bench_result *r)
 {
-    return multiply_adds(b, name, TYPE_F16, r);
+    return multiply_adds(b, name, TYPE_F16, NULL, r);
 }
 
 static bool has_float16(const struct vkmoe_context *ctx)

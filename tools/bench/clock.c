@@ -4,8 +4,9 @@
 #include <glob.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "gpu/features.h"
 
 /* Where Linux's drivers tell it, under a GPU's directory (the kernel's documentation of amdgpu, xe and i915). */
 static const struct place {
@@ -88,32 +89,19 @@ void bench_clock_find(const char *sys, const char *pci, struct bench_clock *cloc
         open_nvml(pci, clock);
 }
 
-/* Whether the driver knows the device's address. */
-static bool on_pci(const struct vkmoe_context *ctx)
-{
-    uint32_t count = 0;
-    bool known = false;
-    ctx->vk.EnumerateDeviceExtensionProperties(ctx->physical, NULL, &count, NULL);
-    VkExtensionProperties *offered = calloc(count ? count : 1, sizeof *offered);
-    if (!offered || ctx->vk.EnumerateDeviceExtensionProperties(ctx->physical, NULL, &count, offered) < 0)
-        count = 0;
-    for (uint32_t i = 0; i < count; i++)
-        known |= strcmp(offered[i].extensionName, VK_EXT_PCI_BUS_INFO_EXTENSION_NAME) == 0;
-    free(offered);
-    return known;
-}
-
 void bench_clock_open(const struct vkmoe_context *ctx, struct bench_clock *clock)
 {
     VkPhysicalDevicePCIBusInfoPropertiesEXT at = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PCI_BUS_INFO_PROPERTIES_EXT};
     VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &at};
+    struct vkm_features features;
     char pci[32];
     if (ctx->caps.cpu) {
         bench_clock_find("/sys", NULL, clock);
         return;
     }
     *clock = (struct bench_clock){0};
-    if (!on_pci(ctx))
+    if (!vkm_features_query(&features, &ctx->vk, ctx->physical) ||
+        !vkm_features_extension(&features, VK_EXT_PCI_BUS_INFO_EXTENSION_NAME))
         return;
     ctx->vk.GetPhysicalDeviceProperties2(ctx->physical, &props);
     snprintf(pci, sizeof pci, "%04x:%02x:%02x.%x", at.pciDomain, at.pciBus, at.pciDevice, at.pciFunction);

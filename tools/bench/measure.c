@@ -82,10 +82,7 @@ static enum vkmoe_status repeat(struct bench *b, struct vkm_rec *rec, struct vkm
     uint32_t n = 0;
     double start = vkm_seconds();
     do {
-        if (b->clock && !(status = vkm_rec_submit(rec, NULL)))
-            b->run.clock_mhz = bench_clock_mhz(b->clock); /* while that is under way */
-        if (!status)
-            status = time_once(b, rec, prepare, &times[0]);
+        status = time_once(b, rec, prepare, &times[0]);
     } while (!status && vkm_seconds() - start < warm_share * seconds);
     start = vkm_seconds();
     while (!status && n < REPETITIONS_MOST && (n < REPETITIONS || vkm_seconds() - start < seconds)) {

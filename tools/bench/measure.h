@@ -3,7 +3,6 @@
 #define VKMOE_BENCH_MEASURE_H
 
 #include "bench/bench.h"
-#include "bench/clock.h"
 #include "gpu/recorder.h"
 
 #define CEILING_FMA_F32 "fma f32"
@@ -20,7 +19,6 @@ struct bench {
     double seconds;            /* for each figure */
     struct stamps *stamps;     /* the device's timestamps; NULL: the wall clock is used */
     bool types[3];             /* TYPE_F32, TYPE_F16, TYPE_BF16 of products that are measured */
-    const struct bench_clock *clock; /* read into the run while a measurement warms up; NULL: not */
     double product_rate[3];    /* GFLOP/s: of single ones the best, then of the last layer; 0: not measured */
     struct bench_run run;
 };
