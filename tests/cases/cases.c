@@ -18,27 +18,32 @@ static double uniform(uint64_t seed, uint64_t index)
     return (double)(word(seed, index) >> 40) * 0x1p-24;
 }
 
-static uint32_t below(uint64_t seed, uint64_t index, uint32_t n)
+uint32_t case_index(uint64_t seed, uint64_t i, uint32_t below)
 {
-    return (uint32_t)(word(seed, index) % n);
+    return (uint32_t)(word(seed, i) % below);
+}
+
+float case_value(uint64_t seed, uint64_t i, float scale)
+{
+    return scale * (float)(2 * uniform(seed, i) - 1);
 }
 
 void case_fill(float *x, size_t n, uint64_t seed, float scale)
 {
     for (size_t i = 0; i < n; i++)
-        x[i] = scale * (float)(2 * uniform(seed, i) - 1);
+        x[i] = case_value(seed, i, scale);
 }
 
 void case_fill_tied(float *x, size_t n, uint64_t seed)
 {
     for (size_t i = 0; i < n; i++)
-        x[i] = 0.5f * (float)below(seed, i, 5) - 1.0f;
+        x[i] = 0.5f * (float)case_index(seed, i, 5) - 1.0f;
 }
 
 void case_fill_indices(uint32_t *x, size_t n, uint64_t seed, uint32_t limit)
 {
     for (size_t i = 0; i < n; i++)
-        x[i] = below(seed, i, limit);
+        x[i] = case_index(seed, i, limit);
 }
 
 static bool contains(const uint32_t *x, size_t n, uint32_t value)
@@ -101,7 +106,7 @@ void case_fill_targets(uint32_t *target, const struct case_xent *shape, uint64_t
 {
     for (size_t t = 0; t < shape->T; t++) {
         const bool ignored = shape->targets == CASE_TARGETS_NONE || (shape->targets == CASE_TARGETS_SOME && t % 3 == 1);
-        target[t] = ignored ? UINT32_MAX : below(seed, t, shape->V);
+        target[t] = ignored ? UINT32_MAX : case_index(seed, t, shape->V);
     }
 }
 

@@ -22,6 +22,9 @@ void case_fill(float *x, size_t n, uint64_t seed, float scale);
 void case_fill_tied(float *x, size_t n, uint64_t seed);
 /* x [n] uniform in [0, below). */
 void case_fill_indices(uint32_t *x, size_t n, uint64_t seed, uint32_t below);
+/* The i-th of case_fill, of case_fill_indices. */
+float case_value(uint64_t seed, uint64_t i, float scale);
+uint32_t case_index(uint64_t seed, uint64_t i, uint32_t below);
 
 enum case_routing {
     CASE_BALANCED,     /* as even as T * K / E allows */

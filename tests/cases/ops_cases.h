@@ -32,9 +32,6 @@ extern const struct ops_case ops_cases_metrics[];
 extern const struct ops_case ops_cases_net[];
 extern const struct ops_case ops_cases_stack[];
 
-/* How far a value as an operand of the variant's 16-bit type may be from what it is. */
-struct ref_narrow ops_narrow(const struct ops *o);
-
 /* struct loss_scale: an input of kernels. A power of two, by which they multiply exactly. */
 struct ops_array ops_loss_scale(struct ops *o, float scale);
 

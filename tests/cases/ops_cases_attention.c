@@ -2,6 +2,7 @@
 #include "ops_cases.h"
 
 #include "cases/cases.h"
+#include "cases/narrow.h"
 
 static struct vkm_attention described(struct ops *o, const struct case_attention *s, struct ops_array *cosines,
                                       struct ops_array *sines)
@@ -82,7 +83,7 @@ static bool attention(struct ops *o, size_t index, struct ops_result *result)
 static bool narrow_attention(struct ops *o, size_t index, struct ops_result *result)
 {
     const struct case_attention *s = CASE_AT(case_narrow_attentions, index);
-    const struct ref_narrow narrow = ops_narrow(o);
+    const struct ref_narrow narrow = narrow_rounding(o->type);
     ops_begin(o, result, index, "attention %s, B %u, S %u, H %u, width %u", o->type == TYPE_F16 ? "f16" : "bf16", s->B, s->S,
               s->H, s->hd);
     attend(o, s, 2, o->ctx->caps.cm[o->type].use_attention ? &narrow : NULL);

@@ -2,6 +2,7 @@
 #include "ops_cases.h"
 
 #include "cases/cases.h"
+#include "cases/narrow.h"
 #include "ops/tiles.h"
 
 #include <math.h>
@@ -16,43 +17,6 @@ static bool matrices(const struct ops *o)
 static const char *type_name(const struct ops *o)
 {
     return o->type == TYPE_F16 ? "f16" : "bf16";
-}
-
-/* A value as an operand: it may have been rounded to 16 bits on the way, in whichever direction (Vulkan leaves f16's
- * open), or flushed where it is subnormal. */
-static const struct ref_narrow narrows[] = {[TYPE_F16] = {0x1p-10, 0x1p-14}, [TYPE_BF16] = {0x1p-8, NUM_TINY}};
-
-static double rounding(uint32_t type, double v)
-{
-    return narrows[type].relative * fabs(v) + narrows[type].absolute;
-}
-
-struct ref_narrow ops_narrow(const struct ops *o)
-{
-    return narrows[o->type];
-}
-
-static float from16(uint32_t type, uint16_t bits)
-{
-    float f;
-    uint32_t word = (uint32_t)bits << 16;
-    if (type == TYPE_F16) {
-        const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-        f = exponent == 31 ? (fraction ? NAN : INFINITY)
-                           : (float)ldexp(exponent ? 1024 + fraction : fraction, (exponent ? exponent : 1) - 25);
-        return bits & 0x8000 ? -f : f;
-    }
-    memcpy(&f, &word, sizeof f);
-    return f;
-}
-
-/* Random 16-bit values that are normal or zero, of magnitude below 1. */
-static uint16_t draw16(uint32_t type, uint32_t word)
-{
-    const uint32_t sign = word & 0x8000, fraction = word >> 16;
-    if (type == TYPE_F16)
-        return (uint16_t)(sign | (15 - 1 - (word & 3)) << 10 | (fraction & 1023));
-    return (uint16_t)(sign | (127 - 1 - (word & 3)) << 7 | (fraction & 127));
 }
 
 /* An array of a case that may lie in 16 bits. */
@@ -75,7 +39,7 @@ static void fill(struct ops *o, struct mixed *m)
     uint16_t *bits = (uint16_t *)ops_floats_before(o, m->a);
     case_fill_indices(random, m->count, o->seed + m->a.at, UINT32_MAX);
     for (size_t i = 0; i < m->count; i++)
-        bits[i] = draw16(m->type, random[i]);
+        bits[i] = narrow_draw(m->type, random[i]);
 }
 
 static struct mixed input(struct ops *o, size_t count, bool narrow, uint32_t type)
@@ -109,7 +73,7 @@ static struct num *exact(struct ops *o, const struct mixed *m)
     struct num *x = ops_new(o, m->count);
     const uint16_t *bits = (const uint16_t *)ops_floats_before(o, m->a);
     for (size_t i = 0; i < m->count; i++)
-        x[i] = num_exact(from16(m->type, bits[i]));
+        x[i] = num_exact(narrow_value(m->type, bits[i]));
     return x;
 }
 
@@ -118,18 +82,14 @@ static struct num *operand(struct ops *o, const struct mixed *m, uint32_t type)
 {
     struct num *x = exact(o, m);
     for (size_t i = 0; i < m->count && m->type == TYPE_F32; i++)
-        x[i] = num_within(x[i].v, rounding(type, x[i].v));
+        x[i] = narrow_operand(type, x[i]);
     return x;
 }
 
-/* Cooperative matrices may add up in any order and by cutting off: up to 2 u of the sum so far at each of n terms, which
- * all have one sign at worst. `sizes` are the sums of the terms' magnitudes. */
 static void allow_cutting(struct ops *o, size_t n, size_t count, const struct num *sizes, struct num *x)
 {
-    for (size_t i = 0; i < count && matrices(o); i++) {
-        const double by = 2 * NUM_U * (double)n * sizes[i].v;
-        x[i] = (struct num){x[i].v, x[i].e + by, INFINITY};
-    }
+    if (matrices(o))
+        narrow_allow_cutting(n, count, sizes, x);
 }
 
 static struct num *magnitudes(struct ops *o, const struct num *x, size_t count)
@@ -149,9 +109,8 @@ static void expect(struct ops *o, const char *name, const struct mixed *m, struc
     float *got = ops_new_floats(o, m->count);
     const uint16_t *bits = (const uint16_t *)ops_words(o, m->a);
     for (size_t i = 0; i < m->count; i++) {
-        const double by = rounding(m->type, fabs(want[i].v) + want[i].e);
-        got[i] = from16(m->type, bits[i]);
-        want[i] = (struct num){want[i].v, want[i].e + by, INFINITY};
+        got[i] = narrow_value(m->type, bits[i]);
+        want[i] = narrow_stored(m->type, want[i]);
     }
     ops_expect_floats(o, name, got, m->count, want);
 }
