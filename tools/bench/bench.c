@@ -88,6 +88,7 @@ static int measure(const struct bench_options *o, unsigned wanted, unsigned type
         print_device(&b.run.device);
         printf("times       %s\n", b.stamps ? "the device's timestamps; of training steps the wall clock"
                                            : "wall clock around submissions");
+        printf("results     held against double precision, on samples: what is computed wrong gets no figures\n");
         printf("spread      from quartile to quartile; share: of the ceiling in the same unit\n");
     }
     for (size_t i = 0; i < PARTS && !status; i++)

@@ -256,7 +256,7 @@ static enum vkmoe_status copy(struct bench *b, const char *name, struct bench_re
         return status;
     vkm_arena_reserve(arena, "source", bytes, &c.src);
     vkm_arena_reserve(arena, "destination", bytes, &c.dst);
-    if ((status = vkm_arena_commit(arena)) || (status = bench_fill(b->ctx, c.src, 1, 1)) ||
+    if ((status = vkm_arena_commit(arena)) || (status = bench_fill(b->ctx, c.src, &(struct bench_fill){.seed = 1, .scale = 1})) ||
         (status = time_copy(b, name, &c, record_copy_kernel, &kernel)) ||
         (status = time_copy(b, name, &c, record_copy_command, &command)))
         goto done;

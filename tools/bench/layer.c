@@ -5,16 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/layer.h"
 #include "bench/measure.h"
 #include "cases/cases.h"
 #include "common.h"
 #include "nn/config.h"
-#include "nn/net.h"
 
 /* Small ones for CPU devices, then those of SonicMoE's paper. */
-static const struct shape {
-    uint32_t T, d, n, E, K;
-} shapes[] = {
+static const struct layer_shape shapes[] = {
     {768, 128, 256, 8, 2},        {768, 128, 128, 32, 4},       {1024, 256, 256, 32, 4},
     {8192, 768, 256, 128, 8},     {8192, 1536, 1024, 32, 2},    {8192, 4096, 512, 128, 8},   {24576, 1536, 256, 128, 8},
     {24576, 1536, 1024, 32, 2},   {40960, 768, 256, 128, 8},    {32768, 4096, 1024, 128, 8},
@@ -27,19 +25,12 @@ static const struct {
     const char *name;
 } routings[ROUTINGS] = {{CASE_BALANCED, "balanced"}, {CASE_SKEWED, "skewed"}, {CASE_ONE, "one-hot"}};
 
-struct layer {
-    struct vkm_net *net;
-    struct vkm_arena *arena;
-    struct vkm_buf dy;           /* [T,d] the gradient that the backward begins with */
-    struct vkm_loss loss;        /* no balance */
-};
-
-static double forward_flops(const struct shape *s)
+static double forward_flops(const struct layer_shape *s)
 {
     return 6.0 * s->T * s->n * s->d * s->K;
 }
 
-static struct vkmoe_model_config config_of(const struct shape *s)
+static struct vkmoe_model_config config_of(const struct layer_shape *s)
 {
     return (struct vkmoe_model_config){.layers = 1, .d_model = s->d, .heads = s->d / 64, .experts = s->E, .top_k = s->K,
                                        .d_expert = s->n, .seq = SEQ, .vocab = VKMOE_BYTE_VOCAB, .rope_theta = 1e4f,
@@ -95,7 +86,7 @@ static const struct {
 
 /* ---- the layer -------------------------------------------------------------------------------------------------- */
 
-static enum vkmoe_status upload_norm_and_router(const struct layer *l, const struct shape *s)
+static enum vkmoe_status upload_norm_and_router(const struct layer *l, const struct layer_shape *s)
 {
     struct vkmoe_context *ctx = l->net->ctx;
     const struct vkm_param *router = vkm_net_param(l->net, VKM_PARAM_ROUTER, 0);
@@ -127,7 +118,7 @@ static void layer_destroy(struct layer *l)
 }
 
 /* l is zero; layer_destroy releases it whatever comes of this. */
-static enum vkmoe_status layer_create(struct vkmoe_context *ctx, const struct shape *s, uint32_t type, struct layer *l)
+static enum vkmoe_status layer_create(struct vkmoe_context *ctx, const struct layer_shape *s, uint32_t type, struct layer *l)
 {
     const struct vkmoe_model_config config = config_of(s);
     enum vkmoe_status status;
@@ -143,21 +134,24 @@ static uint64_t layer_bytes(const struct layer *l)
     return vkm_arena_bytes(l->net->param_arena) + vkm_arena_bytes(l->net->activation_arena) + vkm_arena_bytes(l->arena);
 }
 
-static enum vkmoe_status layer_commit(struct layer *l, const struct shape *s)
+static const struct bench_fill weights1 = {.seed = 1, .scale = 0.035f}, weights2 = {.seed = 2, .scale = 0.035f},
+                               gradients = {.seed = 3, .scale = 1};
+
+static enum vkmoe_status layer_commit(struct layer *l, const struct layer_shape *s)
 {
     struct vkmoe_context *ctx = l->net->ctx;
     enum vkmoe_status status;
     if ((status = vkm_net_commit(l->net)) || (status = vkm_arena_commit(l->arena)) ||
         (status = vkm_params_clear(ctx, &l->net->params)) ||
-        (status = bench_fill(ctx, vkm_net_param(l->net, VKM_PARAM_W13, 0)->weight, 1, 0.035f)) ||
-        (status = bench_fill(ctx, vkm_net_param(l->net, VKM_PARAM_W2, 0)->weight, 2, 0.035f)) ||
-        (status = bench_fill(ctx, l->dy, 3, 1e-3f)))
+        (status = bench_fill(ctx, vkm_net_param(l->net, VKM_PARAM_W13, 0)->weight, &weights1)) ||
+        (status = bench_fill(ctx, vkm_net_param(l->net, VKM_PARAM_W2, 0)->weight, &weights2)) ||
+        (status = bench_fill(ctx, l->dy, &gradients)))
         return status;
     return upload_norm_and_router(l, s);
 }
 
 /* Tokens that the router sends where case_route says: 3 and a little less for the chosen, at most 1 for the others. */
-static enum vkmoe_status upload_tokens(const struct layer *l, const struct shape *s, const uint32_t *idx)
+static enum vkmoe_status upload_tokens(const struct layer *l, const struct layer_shape *s, const uint32_t *idx)
 {
     const struct vkm_buf buf = l->net->layers[0].x_mid;
     float *x = malloc(buf.bytes);
@@ -173,7 +167,7 @@ static enum vkmoe_status upload_tokens(const struct layer *l, const struct shape
 }
 
 /* Routes the tokens and looks whether they went where they were sent. */
-static enum vkmoe_status route(struct layer *l, const struct shape *s, enum case_routing routing)
+static enum vkmoe_status route(struct layer *l, const struct layer_shape *s, enum case_routing routing)
 {
     struct vkmoe_context *ctx = l->net->ctx;
     const struct vkm_buf buf = l->net->layers[0].gate.idx;
@@ -200,7 +194,7 @@ done:
 
 /* ---- results ---------------------------------------------------------------------------------------------------- */
 
-static void shape_text(const struct shape *s, const char *routing, char text[64])
+static void shape_text(const struct layer_shape *s, const char *routing, char text[64])
 {
     snprintf(text, 64, "%u, %u, %u, %u, %u%s%s", s->T, s->d, s->n, s->E, s->K, *routing ? " " : "", routing);
 }
@@ -235,8 +229,20 @@ static struct bench_result result_of(const struct bench *b, const char *name, co
     return result;
 }
 
+/* What was timed is checked where it was timed. */
+static enum vkmoe_status check(const struct layer *l, const struct layer_shape *s, uint32_t type, const char *routing,
+                               const struct cell cells[PASSES])
+{
+    char name[40], shape[64];
+    if (cells[0].slow)
+        return VKMOE_OK;
+    bench_typed_name(name, "moe", type);
+    shape_text(s, routing, shape);
+    return layer_check(l, s, !cells[PASSES - 1].slow, name, shape);
+}
+
 /* All routings in each round, so that a machine that changes its speed changes it for all. */
-static enum vkmoe_status time_rounds(struct bench *b, struct layer *l, const struct shape *s, uint32_t type,
+static enum vkmoe_status time_rounds(struct bench *b, struct layer *l, const struct layer_shape *s, uint32_t type,
                                      struct cell cells[ROUTINGS][PASSES])
 {
     enum vkmoe_status status = layer_commit(l, s);
@@ -261,11 +267,13 @@ static enum vkmoe_status time_rounds(struct bench *b, struct layer *l, const str
                 if (!status)
                     b->product_rate[type] = 1e-9 * flops / times->median;
             }
+            if (!status && round == 0)
+                status = check(l, s, type, routings[i].name, cells[i]);
         }
     return status;
 }
 
-static enum vkmoe_status measure(struct bench *b, struct layer *l, const struct shape *s, uint32_t type)
+static enum vkmoe_status measure(struct bench *b, struct layer *l, const struct layer_shape *s, uint32_t type)
 {
     struct cell cells[ROUTINGS][PASSES] = {0};
     enum vkmoe_status status = time_rounds(b, l, s, type, cells);
@@ -288,14 +296,14 @@ static enum vkmoe_status measure(struct bench *b, struct layer *l, const struct 
 }
 
 /* The largest array of the layer: a device has a limit for one. */
-static uint64_t largest(const struct shape *s)
+static uint64_t largest(const struct layer_shape *s)
 {
     const uint64_t weights = 2ull * s->E * s->n * s->d, hidden = 2ull * s->T * s->K * s->n, rows = (uint64_t)s->T * s->K * s->d;
     const uint64_t most = weights > hidden ? weights : hidden;
     return sizeof(float) * (most > rows ? most : rows);
 }
 
-static enum vkmoe_status run(struct bench *b, const struct shape *s, uint32_t type)
+static enum vkmoe_status run(struct bench *b, const struct layer_shape *s, uint32_t type)
 {
     const double seconds = 3e-9 * forward_flops(s) / bench_product_rate(b, type);
     struct layer l = {0};

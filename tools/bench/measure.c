@@ -281,60 +281,6 @@ bool bench_fits(const struct bench *b, uint64_t bytes)
     return bytes <= vkm_memory_available(b->ctx) / 10 * 9;
 }
 
-/* A buffer full of copies of x [bytes], a part of it that repeats itself. */
-static enum vkmoe_status fill_by(struct vkmoe_context *ctx, struct vkm_buf buf, const void *x, uint64_t bytes)
-{
-    struct vkm_rec *rec;
-    enum vkmoe_status status = vkm_buf_upload(ctx, buf, x, bytes);
-    if (status || bytes == buf.bytes || (status = vkm_rec_create(ctx, "bench fill", &rec)))
-        return status;
-    for (uint64_t done = bytes, n; done < buf.bytes; done += n) {
-        n = buf.bytes - done < done ? buf.bytes - done : done;
-        vkm_rec_copy(rec, vkm_buf_slice(buf, done, n), vkm_buf_slice(buf, 0, n));
-    }
-    return vkm_rec_run_once(rec);
-}
-
-static uint64_t piece_of(struct vkm_buf buf)
-{
-    const uint64_t most = 4 << 20;
-    return buf.bytes < most ? buf.bytes : most;
-}
-
-enum vkmoe_status bench_fill(struct vkmoe_context *ctx, struct vkm_buf buf, uint64_t seed, float scale)
-{
-    float *x = malloc(piece_of(buf));
-    if (!x)
-        return vkm_fail_memory(&ctx->log);
-    case_fill(x, piece_of(buf) / sizeof *x, seed, scale);
-    enum vkmoe_status status = fill_by(ctx, buf, x, piece_of(buf));
-    free(x);
-    return status;
-}
-
-enum vkmoe_status bench_fill16(struct vkmoe_context *ctx, struct vkm_buf buf, uint32_t type, uint64_t seed)
-{
-    const size_t count = piece_of(buf) / sizeof(uint16_t);
-    uint32_t *word = malloc(count * sizeof *word);
-    uint16_t *x = malloc(piece_of(buf));
-    enum vkmoe_status status = VKMOE_OK;
-    if (!word || !x) {
-        status = vkm_fail_memory(&ctx->log);
-        goto done;
-    }
-    case_fill_indices(word, count, seed, UINT32_MAX);
-    for (size_t i = 0; i < count; i++) { /* sign, exponent of 1/8 to 1/2, fraction */
-        const uint32_t sign = word[i] & 0x8000, exponent = (word[i] >> 16) % 3, fraction = word[i] & 1023;
-        x[i] = (uint16_t)(type == TYPE_F16 ? sign | (12 + exponent) << 10 | fraction
-                                           : sign | (124 + exponent) << 7 | fraction >> 3);
-    }
-    status = fill_by(ctx, buf, x, piece_of(buf));
-done:
-    free(word);
-    free(x);
-    return status;
-}
-
 const char *bench_product_ceiling(const struct bench *b, uint32_t type)
 {
     const char *matrices = type == TYPE_F16 ? CEILING_CM_F16 : CEILING_CM_BF16;

@@ -3,6 +3,7 @@
 #define VKMOE_BENCH_MEASURE_H
 
 #include "bench/bench.h"
+#include "bench/fill.h"
 #include "gpu/recorder.h"
 
 #define CEILING_FMA_F32 "fma f32"
@@ -67,10 +68,6 @@ double bench_product_rate(const struct bench *b, uint32_t type);
 
 /* Whether so much device memory is free, with some left for everything else. */
 bool bench_fits(const struct bench *b, uint64_t bytes);
-/* Random f32 in [-scale, scale], in a pattern that repeats itself every few megabytes. */
-enum vkmoe_status bench_fill(struct vkmoe_context *ctx, struct vkm_buf buf, uint64_t seed, float scale);
-/* The same of 16-bit numbers of magnitude between 1/8 and 1. */
-enum vkmoe_status bench_fill16(struct vkmoe_context *ctx, struct vkm_buf buf, uint32_t type, uint64_t seed);
 
 /* The ceiling of products of that type: of cooperative matrices where they are used. */
 const char *bench_product_ceiling(const struct bench *b, uint32_t type);

@@ -17,10 +17,23 @@ void op_reserve(struct op *o, uint32_t i, uint64_t count)
     vkm_arena_reserve(o->arena, o->kind->name, count * (o->narrow[i] ? sizeof(uint16_t) : sizeof(float)), &o->x[i]);
 }
 
-/* Random numbers; in 16 bits the two halves of a word are set alike. */
-static enum vkmoe_status fill(const struct op *o, uint32_t i)
+static struct bench_fill fill_of(const struct op *o, uint32_t j)
 {
-    return o->narrow[i] ? bench_fill16(o->ctx, o->x[i], o->type, i + 1) : bench_fill(o->ctx, o->x[i], i + 1, 1);
+    return (struct bench_fill){.seed = j + 1, .type = o->narrow[j] ? o->type : TYPE_F32, .scale = 1};
+}
+
+struct num op_number(const struct op *o, uint32_t j, uint64_t i)
+{
+    const struct bench_fill fill = fill_of(o, j);
+    return num_exact(bench_filled(&fill, o->x[j], i));
+}
+
+struct num *op_numbers(struct check *c, const struct op *o, uint32_t j, uint64_t first, uint64_t stride, size_t count)
+{
+    struct num *x = check_new(c, count);
+    for (size_t i = 0; i < count; i++)
+        x[i] = op_number(o, j, first + i * stride);
+    return x;
 }
 
 void op_routing_reserve(struct op *o)
@@ -31,6 +44,11 @@ void op_routing_reserve(struct op *o)
     vkm_routing_reserve(o->ctx, o->arena, &o->routing);
 }
 
+static void route(const struct op *o, uint32_t *idx)
+{
+    case_route(CASE_BALANCED, o->s.T, o->s.E, o->s.K, 1, idx);
+}
+
 enum vkmoe_status op_routing_setup(struct op *o)
 {
     const struct vkm_buf idx = o->routing.idx;
@@ -38,7 +56,7 @@ enum vkmoe_status op_routing_setup(struct op *o)
     uint32_t *routed = malloc(idx.bytes);
     if (!routed)
         return vkm_fail_memory(&o->ctx->log);
-    case_route(CASE_BALANCED, o->s.T, o->s.E, o->s.K, 1, routed);
+    route(o, routed);
     enum vkmoe_status status = vkm_buf_upload(o->ctx, idx, routed, idx.bytes);
     free(routed);
     if (status || (status = vkm_rec_create(o->ctx, "bench routing", &rec)))
@@ -47,21 +65,58 @@ enum vkmoe_status op_routing_setup(struct op *o)
     return vkm_rec_run_once(rec);
 }
 
-/* Fills what was planned, and times it. pace: seconds that a unit of work takes. */
+struct op_rows op_rows(struct check *c, const struct op *o, const uint32_t *idx)
+{
+    const size_t T = o->s.T, E = o->s.E, K = o->s.K, R = T * K;
+    struct op_rows rows = {check_new_words(c, E + 1), check_new_words(c, R), check_new_words(c, R)};
+    if (!idx) {
+        uint32_t *set_up = check_new_words(c, R);
+        route(o, set_up);
+        idx = set_up;
+    }
+    ref_dispatch(T, E, K, idx, check_new_words(c, E), rows.offset, rows.row_of, rows.token_of, check_new_words(c, R));
+    return rows;
+}
+
+/* Fills what was planned. */
+static enum vkmoe_status set_up(struct op *o)
+{
+    enum vkmoe_status status = VKMOE_OK;
+    for (uint32_t j = 0; j < OP_BUFFERS && !status; j++)
+        if (o->x[j].bytes) {
+            const struct bench_fill fill = fill_of(o, j);
+            status = bench_fill(o->ctx, o->x[j], &fill);
+        }
+    return status || !o->kind->setup ? status : o->kind->setup(o);
+}
+
+/* Executes it once more and looks at what it computes. */
+static enum vkmoe_status check(struct op *o, const char *name)
+{
+    struct check c;
+    struct vkm_rec *rec;
+    enum vkmoe_status status;
+    if ((status = set_up(o)) || (status = vkm_rec_create(o->ctx, "bench check", &rec)))
+        return status;
+    if (o->kind->prepare)
+        o->kind->prepare(rec, o);
+    o->kind->record(rec, o, 0);
+    if ((status = vkm_rec_run_once(rec)))
+        return status;
+    check_begin(&c, o->ctx, name, o->shape);
+    o->kind->check(&c, o);
+    return check_end(&c);
+}
+
+/* pace: seconds that a unit of work takes. */
 static enum vkmoe_status measure(struct bench *b, struct op *o, const char *name, double *pace)
 {
     const struct op_case *kind = o->kind;
     struct bench_times times;
-    enum vkmoe_status status = vkm_arena_commit(o->arena);
-    for (uint32_t i = 0; i < OP_BUFFERS && !status; i++)
-        if (o->x[i].bytes)
-            status = fill(o, i);
-    if (!status && kind->setup)
-        status = kind->setup(o);
-    if (!status)
-        status = bench_time(b, &(struct bench_case){.record = kind->record, .prepare = kind->prepare, .user = o,
-                                                    .most = kind->most}, &times);
-    if (status)
+    enum vkmoe_status status;
+    if ((status = vkm_arena_commit(o->arena)) || (status = set_up(o)) ||
+        (status = bench_time(b, &(struct bench_case){.record = kind->record, .prepare = kind->prepare, .user = o,
+                                                     .most = kind->most}, &times)))
         return status;
     *pace = times.median / o->work;
     if (kind->product)
@@ -71,7 +126,7 @@ static enum vkmoe_status measure(struct bench *b, struct op *o, const char *name
     struct bench_result r = bench_rate(b, "ops", name, kind->moves ? "GB/s" : "GFLOP/s",
                                        kind->moves ? CEILING_COPY : bench_product_ceiling(b, o->type), 1e-9 * o->work, &times);
     memcpy(r.shape, o->shape, sizeof r.shape);
-    return bench_report(b, &r);
+    return (status = check(o, name)) ? status : bench_report(b, &r);
 }
 
 /* pace: as in measure, of the shape before; 0: there was none. */
@@ -115,6 +170,9 @@ static enum vkmoe_status run_all(struct bench *b, const struct op_case *kinds)
 
 enum vkmoe_status bench_ops(struct bench *b)
 {
-    enum vkmoe_status status = run_all(b, op_products);
-    return status ? status : run_all(b, op_others);
+    static const struct op_case *const tables[] = {op_products, op_attention, op_others};
+    enum vkmoe_status status = VKMOE_OK;
+    for (size_t i = 0; i < CASE_COUNT(tables) && !status; i++)
+        status = run_all(b, tables[i]);
+    return status;
 }

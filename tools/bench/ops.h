@@ -2,6 +2,7 @@
 #ifndef VKMOE_BENCH_OPS_H
 #define VKMOE_BENCH_OPS_H
 
+#include "bench/check.h"
 #include "bench/measure.h"
 #include "ops/ops.h"
 
@@ -37,6 +38,7 @@ struct op_case {
     void (*plan)(struct op *o); /* reserves its buffers, says what it is worth */
     enum vkmoe_status (*setup)(struct op *o); /* after they are there; or NULL */
     void (*record)(struct vkm_rec *rec, void *op, uint32_t i);
+    void (*check)(struct check *c, const struct op *o); /* after one execution, with buffers filled anew */
     void (*prepare)(struct vkm_rec *rec, void *op); /* as in struct bench_case */
     uint32_t most;
     bool product;              /* measured in each type */
@@ -52,7 +54,17 @@ void op_reserve32(struct op *o, uint32_t i, uint64_t count);
 void op_routing_reserve(struct op *o);
 enum vkmoe_status op_routing_setup(struct op *o);
 
-/* Up to one without a name. */
-extern const struct op_case op_products[], op_others[];
+/* Number i of x[j] as it was filled; `count` of them, each `stride` after the one before. */
+struct num op_number(const struct op *o, uint32_t j, uint64_t i);
+struct num *op_numbers(struct check *c, const struct op *o, uint32_t j, uint64_t first, uint64_t stride, size_t count);
+
+/* A routing's rows as in struct vkm_routing, from idx [T,K]; NULL: of op_routing_setup. */
+struct op_rows {
+    uint32_t *offset, *row_of, *token_of;
+};
+struct op_rows op_rows(struct check *c, const struct op *o, const uint32_t *idx);
+
+/* Each up to one without a name. */
+extern const struct op_case op_products[], op_attention[], op_others[];
 
 #endif

@@ -17,6 +17,8 @@ static const double repetition_seconds = 0.02;
 
 /* ---- data ------------------------------------------------------------------------------------------------------- */
 
+enum { CHARACTERS = 95 };
+
 /* Printable characters drawn evenly: nothing can be learnt from them, and a step takes as long. */
 static bool write_text(int file)
 {
@@ -25,7 +27,7 @@ static bool write_text(int file)
     uint32_t state = 1;
     for (size_t i = 0; fine && i < TEXT; i++) {
         state = state * 1664525 + 1013904223;
-        text[i] = (char)(' ' + (state >> 16) % 95);
+        text[i] = (char)(' ' + (state >> 16) % CHARACTERS);
     }
     for (size_t done = 0; fine && done < TEXT;) {
         const ssize_t n = write(file, text + done, TEXT - done);
@@ -75,10 +77,21 @@ static enum vkmoe_status steps(struct vkmoe_trainer *trainer, uint32_t count)
     return status;
 }
 
+/* A model knows nothing at first, and no model can know more than that the characters are equally likely. */
+static enum vkmoe_status check_loss(const struct bench *b, const char *name, float loss)
+{
+    const double most = log(VKMOE_BYTE_VOCAB), least = log(CHARACTERS);
+    if ((double)loss > 0.9 * least && (double)loss < 1.1 * most)
+        return VKMOE_OK;
+    return vkm_fail(&b->ctx->log, VKMOE_ERROR_DEVICE,
+                    "%s (%s) trains wrong: the loss of a '%s' is %g, which has to be about %.2f to %.2f; its figures would mean nothing, "
+                    "see 'vkmoe selftest'", b->ctx->info.name, b->ctx->info.driver, name, (double)loss, least, most);
+}
+
 /* Time of a step while steps follow each other as they do in a run: the device is never left without work. host: the
  * thread's share of it. */
-static enum vkmoe_status time_steps(const struct bench *b, struct vkmoe_trainer *trainer, struct bench_times *out,
-                                    double *host)
+static enum vkmoe_status time_steps(const struct bench *b, const char *name, struct vkmoe_trainer *trainer,
+                                    struct bench_times *out, double *host)
 {
     double times[REPETITIONS_MOST];
     struct vkmoe_step_report report;
@@ -106,7 +119,7 @@ static enum vkmoe_status time_steps(const struct bench *b, struct vkmoe_trainer 
     *host = (thread_seconds() - thread) / (last - start);
     if (!status)
         status = vkmoe_trainer_finish(trainer, &report);
-    if (!status)
+    if (!status && !(status = check_loss(b, name, report.loss)))
         *out = bench_times_of(times, n);
     return status;
 }
@@ -162,7 +175,7 @@ static enum vkmoe_status run(struct bench *b, const char *preset, uint32_t type,
                           (double)estimate.total_bytes / 0x1p30, (double)estimate.available_bytes / 0x1p30);
     if ((status = vkmoe_trainer_create(b->ctx, &desc, &trainer)))
         return status;
-    if (!(status = time_steps(b, trainer, &times, &host)))
+    if (!(status = time_steps(b, name, trainer, &times, &host)))
         status = times.repetitions == 0 ? bench_skip_slow(b, "steps", name, shape, times.median)
                                         : report(b, preset, type, shape, tokens, flops, &times, host);
     vkmoe_trainer_destroy(trainer);
