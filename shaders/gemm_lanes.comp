@@ -164,7 +164,7 @@ void store(uint i, uint row, bool last)
 void main()
 {
     locate();
-    uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y, right = min((tile + 1) * BN, p.n);
+    uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y, right = adds_nothing() ? 0 : min((tile + 1) * BN, p.n);
     for (uint strip = tile * BN; strip < right; strip += STRIP) {
         left = min(strip, p.n - STRIP); /* see gathered_a */
         uint k = k0;

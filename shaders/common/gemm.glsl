@@ -67,6 +67,9 @@ void locate()
     }
 }
 
+/* An expert without rows, whose gradient is added to: there is nothing to do. */
+bool adds_nothing() { return FORM == GEMM_TN && k_end <= k0 && uvec2(p.base) == uvec2(p.c); }
+
 /* lavapipe 26.2 loads through an address that is the same in all lanes even where no lane is active: in a branch not
  * taken, one iteration past a loop's end, in a loop inside such a place, whose counter is then undefined. So a constant
  * decides here, not an address of 0; an index that was itself loaded is brought into range; and no kernel loads through

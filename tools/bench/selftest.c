@@ -228,6 +228,10 @@ static void print_end(const struct selftest *test, const char *json)
     if (test->lost)
         printf("the device was lost in %s; what comes after it did not run\n",
                test->results[test->count - 1].operation->name);
+    if (all == 0) {
+        printf("nothing was tested: %s has none of the kernels that '%s' is for\n", test->device->name, test->only);
+        return;
+    }
     if (wrong == 0) {
         printf("%s%zu operation%s correct on %s\n", test->only ? "" : "all ", all, all == 1 ? "" : "s", test->device->name);
         return;
@@ -306,7 +310,7 @@ static int run(const struct command *command, int argc, char **argv)
     fine = fine && (!o.json || selftest_save(&test, o.json));
     if (fine)
         print_end(&test, o.json);
-    fine = fine && !test.lost && selftest_operations(&test, true, NULL, 0) == 0;
+    fine = fine && !test.lost && selftest_operations(&test, false, NULL, 0) > 0 && selftest_operations(&test, true, NULL, 0) == 0;
     free_results(&test);
     ctx->log = said.next;
     return close_context(ctx, fine ? EXIT_OK : EXIT_FAILED);
