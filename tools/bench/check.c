@@ -80,8 +80,8 @@ struct num *check_product(struct check *c, uint32_t type, size_t n, size_t k, co
 static void wrong(struct check *c, const char *name, uint64_t index, double got, double want, double allowed)
 {
     c->status = vkm_fail(&c->ctx->log, VKMOE_ERROR_DEVICE,
-                         "%s (%s) computes '%s' (%s) wrong: %s[%llu] is %.9g instead of %.9g, with %.2g allowed; its figures would mean "
-                         "nothing, see 'vkmoe selftest'", c->ctx->info.name, c->ctx->info.driver, c->what, c->shape, name,
+                         "%s (%s) computes '%s' (%s) wrong: %s[%llu] is %.9g instead of %.9g, with %.2g allowed; its figures "
+                         "would mean nothing, see 'vkmoe selftest'", c->ctx->info.name, c->ctx->info.driver, c->what, c->shape, name,
                          (unsigned long long)index, got, want, allowed);
 }
 

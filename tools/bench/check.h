@@ -7,7 +7,7 @@
  *     check_expect(&c, "y", y, TYPE_F32, row * D, want, D);
  *     status = check_end(&c);
  *
- * After the first thing that goes wrong, the others do nothing. */
+ * After the first thing that goes wrong, the others do nothing. Running out of memory aborts, as in the reference. */
 #ifndef VKMOE_BENCH_CHECK_H
 #define VKMOE_BENCH_CHECK_H
 

@@ -211,8 +211,8 @@ static enum vkmoe_status check_token_gradient(const struct sample *m, uint32_t t
     check_expect(&c, "dz", net->scratch.dz, TYPE_F32, t * E, dz, E);
     ref_add(E, dh, check_read(&c, net->scratch.dz, TYPE_F32, t * E, E), dh);
     check_expect(&c, "dh", net->scratch.dh, TYPE_F32, t * d, dh, d);
-    ref_rmsnorm_backward(1, d, check_read(&c, net->layers[0].x_mid, TYPE_F32, t * d, d), check_read(&c, norm->weight, TYPE_F32, 0, d),
-                         check_read(&c, net->scratch.dh, TYPE_F32, t * d, d), net->config.norm_eps, dx, NULL);
+    ref_rmsnorm_backward(1, d, check_read(&c, net->layers[0].x_mid, TYPE_F32, t * d, d),
+                         check_read(&c, norm->weight, TYPE_F32, 0, d), check_read(&c, net->scratch.dh, TYPE_F32, t * d, d), net->config.norm_eps, dx, NULL);
     ref_add(d, dx, check_read(&c, m->l->dy, TYPE_F32, t * d, d), dx);
     check_expect(&c, "dx", net->scratch.dx, TYPE_F32, t * d, dx, d);
     return check_end(&c);
@@ -312,7 +312,8 @@ static enum vkmoe_status run_backward(const struct layer *l)
     return vkm_rec_run_once(rec);
 }
 
-enum vkmoe_status layer_check(const struct layer *l, const struct layer_shape *s, bool backward, const char *what, const char *shape)
+enum vkmoe_status layer_check(const struct layer *l, const struct layer_shape *s, bool backward, const char *what,
+                              const char *shape)
 {
     const size_t T = s->T, E = s->E, K = s->K, R = T * K;
     const struct vkm_routing *routing = &l->net->layers[0].routing;

@@ -125,7 +125,7 @@ static void check_grouped(struct check *c, const struct op *o)
      .cpu = {CUBE(256), CUBE(512), CUBE(1024)}, .gpu = {CUBE(256), CUBE(512), CUBE(1024), CUBE(4096)}}
 #define GROUPED(name_, form_)                                                                                            \
     {.name = name_, .product = true, .form = form_, .plan = plan_grouped, .setup = op_routing_setup,       \
-     .record = record_grouped, .check = check_grouped,                                                                                           \
+     .record = record_grouped, .check = check_grouped,                                                                  \
      .cpu = {{.T = 64, .D = 256, .F = 1024, .E = 8, .K = 2}, {.T = 512, .D = 256, .F = 1024, .E = 8, .K = 2},              \
              {.T = 2048, .D = 256, .F = 1024, .E = 8, .K = 2}},                                                          \
      .gpu = {{.T = 8192, .D = 1024, .F = 1024, .E = 8, .K = 2}}}

@@ -84,8 +84,8 @@ static enum vkmoe_status check_loss(const struct bench *b, const char *name, flo
     if ((double)loss > 0.9 * least && (double)loss < 1.1 * most)
         return VKMOE_OK;
     return vkm_fail(&b->ctx->log, VKMOE_ERROR_DEVICE,
-                    "%s (%s) trains wrong: the loss of a '%s' is %g, which has to be about %.2f to %.2f; its figures would mean nothing, "
-                    "see 'vkmoe selftest'", b->ctx->info.name, b->ctx->info.driver, name, (double)loss, least, most);
+                    "%s (%s) trains wrong: the loss of a '%s' is %g, which has to be about %.2f to %.2f; its figures would "
+                    "mean nothing, see 'vkmoe selftest'", b->ctx->info.name, b->ctx->info.driver, name, (double)loss, least, most);
 }
 
 /* Time of a step while steps follow each other as they do in a run: the device is never left without work. host: the
