@@ -96,8 +96,11 @@ static enum vkmoe_status time_steps(const struct bench *b, const char *name, str
     double times[REPETITIONS_MOST];
     struct vkmoe_step_report report;
     uint32_t n = 0, count = 1;
-    /* The first step compiles; steps that follow each other without a wait tell how long one takes. */
+    /* The first step compiles, on some devices only when it runs; steps that follow each other without a wait tell how long
+     * one takes. */
     enum vkmoe_status status = steps(trainer, 1);
+    if (!status)
+        status = vkmoe_trainer_finish(trainer, &report);
     double start = vkm_seconds();
     if (!status && !(status = steps(trainer, WARM_STEPS))) {
         const double one = (vkm_seconds() - start) / WARM_STEPS;
