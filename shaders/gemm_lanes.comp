@@ -3,7 +3,7 @@
 #include "common/base.glsl"
 #include "common/reduce.glsl"
 #define REAL vec2
-#define REDUCTION_GROUP gl_WorkGroupID.y
+#define COLUMNS_OUTERMOST
 #include "common/gemm.glsl"
 #include "common/lanes_wide.glsl"
 /* The product as gemm_panel computes it, where loads of whole vectors are faster than gathers (common/lanes.glsl): one subgroup a
@@ -137,7 +137,7 @@ void finish(uint i, uint row)
     }
     if (DGATE) {
         dgate[i] = workgroup_sum(dgate[i]);
-        if (left > gl_WorkGroupID.y * BN)
+        if (left > column_tile() * BN)
             dgate[i] += p.dgate.v[dgate_at(row)];
     }
 }
@@ -164,7 +164,7 @@ void store(uint i, uint row, bool last)
 void main()
 {
     locate();
-    uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y, right = adds_nothing() ? 0 : min((tile + 1) * BN, p.n);
+    uint tile = column_tile(), right = adds_nothing() ? 0 : min((tile + 1) * BN, p.n);
     for (uint strip = tile * BN; strip < right; strip += STRIP) {
         left = min(strip, p.n - STRIP); /* see gathered_a */
         uint k = k0;

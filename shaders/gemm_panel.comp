@@ -2,7 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
 #include "common/reduce.glsl"
-#define REDUCTION_GROUP gl_WorkGroupID.y
+#define COLUMNS_OUTERMOST
 #include "common/gemm.glsl"
 /* The product for a CPU device, C[row, col] += sum over BK of A[row, k] B[k, col] at a time: one subgroup a workgroup, an invocation
  * holds a panel of B, BK deep and TN columns wide, and goes through TM of the tile's BM rows with it. A is loaded uniformly; B, which
@@ -101,8 +101,7 @@ void main()
     locate();
     for (uint pass = 0; pass < PASSES * (BM / TM); pass++) {
         uint top = row0 + pass / PASSES * TM, bottom = adds_nothing() ? top : max(min(top + TM, row_end), top);
-        uint tile = FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y;
-        uint left = tile * LANES * TN + pass % PASSES * LANES * COLUMNS;
+        uint left = column_tile() * LANES * TN + pass % PASSES * LANES * COLUMNS;
         [[unroll]] for (uint j = 0; j < COLUMNS; j++) {
             col[j] = left + (j / 2 * LANES + gl_SubgroupInvocationID) * 2 + j % 2;
             stored[j] = col[j] < p.n;

@@ -2,8 +2,8 @@
  * the result. The main loops are in gemm_lanes.comp, gemm_panel.comp, gemm_tiled.comp and gemm_cm.comp.
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
- * tile holds, and B is the group's. Reduction form (TN): workgroup z (REDUCTION_GROUP) is the group, whose rows are summed over; not grouped, a
- * part of the sum, with a C of its own. */
+ * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over; not grouped, a
+ * part of the sum, with a C of its own. With COLUMNS_OUTERMOST y and z change places in that form. */
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;
@@ -39,8 +39,12 @@ uint b0;            /* first element of the group's B (NT, NN) */
 uint c0;            /* first element of the group's or the part's C (TN) */
 uint k0, k_end;     /* range of the sum */
 
-#ifndef REDUCTION_GROUP
-#define REDUCTION_GROUP gl_WorkGroupID.z
+#ifdef COLUMNS_OUTERMOST
+uint reduction_group() { return gl_WorkGroupID.y; }
+uint column_tile() { return FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y; }
+#else
+uint reduction_group() { return gl_WorkGroupID.z; }
+uint column_tile() { return gl_WorkGroupID.y; }
 #endif
 
 void locate()
@@ -50,7 +54,7 @@ void locate()
     b0 = c0 = k0 = 0;
     k_end = p.k;
     if (FORM == GEMM_TN) {
-        uint z = REDUCTION_GROUP;
+        uint z = reduction_group();
         c0 = z * p.m * p.n;
         if (GROUPED) {
             k0 = p.offset.v[z];
@@ -98,7 +102,7 @@ void store_act(uint i, float x)
 }
 
 /* Of dgate: each column tile has its own row, so that threads of a CPU which compute tiles of the same rows write no line in turns. */
-uint dgate_at(uint row) { return gl_WorkGroupID.y * p.m + row; }
+uint dgate_at(uint row) { return column_tile() * p.m + row; }
 
 #ifndef REAL /* of the results that are computed at a time */
 #define REAL float

@@ -54,7 +54,7 @@ bvec4 behind(uint count) { return greaterThanEqual(uvec4(0, 1, 2, 3), uvec4(coun
 void begin_slices()
 {
     locate();
-    left = gl_WorkGroupID.y * BN;
+    left = column_tile() * BN;
     k_last = max(k_end, 1) - 1;
     [[unroll]] for (uint i = 0; i < A_EACH; i++) {
         uint r = place(i, A_FOURS).x;

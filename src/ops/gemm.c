@@ -130,7 +130,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
         dispatch.spec[SPEC_GEMM_BASE] = args.base == 0 ? BASE_NONE : args.base == args.c ? BASE_C : BASE_OTHER;
         dispatch.spec_count = SPEC_GEMM_BASE + 1;
     }
-    /* Each thread of a CPU takes a range of workgroups: let it be columns, as experts differ. */
+    /* Each thread of a CPU takes a range of workgroups: let it be columns, as experts differ (COLUMNS_OUTERMOST). */
     if ((lanes || panel) && g->form == GEMM_TN)
         dispatch.groups = (struct vkm_groups){dispatch.groups.x, dispatch.groups.z, dispatch.groups.y};
     if (routing) {

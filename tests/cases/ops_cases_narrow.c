@@ -6,7 +6,6 @@
 #include "ops/tiles.h"
 
 #include <math.h>
-#include <string.h>
 
 /* How a case's operands are multiplied. */
 static bool matrices(const struct ops *o)

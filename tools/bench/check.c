@@ -77,12 +77,22 @@ struct num *check_product(struct check *c, uint32_t type, size_t n, size_t k, co
     return want;
 }
 
+struct num *check_combined(struct check *c, size_t K, size_t D, const struct num *g, const struct num *rows)
+{
+    struct num *sum = check_new(c, D);
+    uint32_t *row = check_new_words(c, K);
+    for (uint32_t k = 0; k < K; k++)
+        row[k] = k;
+    ref_combine(1, D, K, row, g, rows, sum);
+    return sum;
+}
+
 static void wrong(struct check *c, const char *name, uint64_t index, double got, double want, double allowed)
 {
     c->status = vkm_fail(&c->ctx->log, VKMOE_ERROR_DEVICE,
                          "%s (%s) computes '%s' (%s) wrong: %s[%llu] is %.9g instead of %.9g, with %.2g allowed; its figures "
-                         "would mean nothing, see 'vkmoe selftest'", c->ctx->info.name, c->ctx->info.driver, c->what, c->shape, name,
-                         (unsigned long long)index, got, want, allowed);
+                         "would mean nothing, see 'vkmoe selftest'", c->ctx->info.name, c->ctx->info.driver, c->what, c->shape,
+                         name, (unsigned long long)index, got, want, allowed);
 }
 
 void check_expect(struct check *c, const char *name, struct vkm_buf buf, uint32_t type, uint64_t first, const struct num *want,

@@ -42,11 +42,19 @@ uint32_t *check_read_words(struct check *c, struct vkm_buf buf, uint32_t below);
 /* a [k] times each row of b [n,k], as operands of that type: cooperative matrices may cut sums off. */
 struct num *check_product(struct check *c, uint32_t type, size_t n, size_t k, const struct num *a, const struct num *b);
 
+/* sum_k g [K] rows [K,D] as [D]; g NULL means 1 */
+struct num *check_combined(struct check *c, size_t K, size_t D, const struct num *g, const struct num *rows);
+
 /* The device holds that, from number `first` on; in a 16-bit type, rounded to it. */
 void check_expect(struct check *c, const char *name, struct vkm_buf buf, uint32_t type, uint64_t first, const struct num *want,
                   size_t count);
 void check_expect_words(struct check *c, const char *name, struct vkm_buf buf, uint64_t first, const uint32_t *want, size_t count);
 
+/* How many of n columns are looked at. */
+static inline size_t check_window(size_t n)
+{
+    return n < CHECK_WINDOW ? n : CHECK_WINDOW;
+}
 /* Of `count` numbers, where the i-th of CHECK_PLACES samples of `length` begins: at the first, up to the last, and at even places
  * between. */
 uint64_t check_place(uint64_t count, uint64_t length, int i);

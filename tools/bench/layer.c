@@ -46,6 +46,16 @@ static void record_forward(struct vkm_rec *rec, void *user, uint32_t i)
     vkm_moe_forward(rec, l->net, 0, l->net->x_out, (struct vkm_buf){0});
 }
 
+enum vkmoe_status layer_forward(const struct layer *l)
+{
+    struct vkm_rec *rec;
+    const enum vkmoe_status status = vkm_rec_create(l->net->ctx, "bench setup", &rec);
+    if (status)
+        return status;
+    vkm_moe_forward(rec, l->net, 0, l->net->x_out, (struct vkm_buf){0});
+    return vkm_rec_run_once(rec);
+}
+
 static void record_backward(struct vkm_rec *rec, void *user, uint32_t i)
 {
     const struct layer *l = user;
@@ -171,7 +181,6 @@ static enum vkmoe_status route(struct layer *l, const struct layer_shape *s, enu
 {
     struct vkmoe_context *ctx = l->net->ctx;
     const struct vkm_buf buf = l->net->layers[0].gate.idx;
-    struct vkm_rec *rec;
     uint32_t *wanted = malloc(buf.bytes), *got = malloc(buf.bytes);
     enum vkmoe_status status = VKMOE_OK;
     if (!wanted || !got) {
@@ -179,10 +188,8 @@ static enum vkmoe_status route(struct layer *l, const struct layer_shape *s, enu
         goto done;
     }
     case_route(routing, s->T, s->E, s->K, 1, wanted);
-    if ((status = upload_tokens(l, s, wanted)) || (status = vkm_rec_create(ctx, "bench setup", &rec)))
-        goto done;
-    record_forward(rec, l, 0);
-    if ((status = vkm_rec_run_once(rec)) || (status = vkm_buf_download(ctx, buf, got, buf.bytes)))
+    if ((status = upload_tokens(l, s, wanted)) || (status = layer_forward(l)) ||
+        (status = vkm_buf_download(ctx, buf, got, buf.bytes)))
         goto done;
     if (memcmp(wanted, got, buf.bytes) != 0)
         status = vkm_fail(&ctx->log, VKMOE_ERROR_VULKAN, "%s routes tokens to other experts than it should", ctx->info.name);

@@ -16,6 +16,9 @@ struct layer {
     struct vkm_loss loss;        /* no balance */
 };
 
+/* Runs it forward. */
+enum vkmoe_status layer_forward(const struct layer *l);
+
 /* Runs it forward, and with `backward` back, and holds what that left against the reference: all stages of a few tokens, and
  * parts of the weights' gradients. what, shape: for the message. */
 enum vkmoe_status layer_check(const struct layer *l, const struct layer_shape *s, bool backward, const char *what,

@@ -41,11 +41,6 @@ static struct num *columns_of(struct check *c, const float *x, size_t width, siz
     return y;
 }
 
-static size_t window(size_t n)
-{
-    return n < CHECK_WINDOW ? n : CHECK_WINDOW;
-}
-
 static uint32_t token_of_sample(const struct sample *m, uint32_t i)
 {
     return i * (m->s->T - 1) / (TOKENS - 1);
@@ -80,7 +75,7 @@ static enum vkmoe_status check_expert(const struct sample *m, uint32_t t, uint32
     const struct vkm_net *net = m->l->net;
     const struct vkm_layer *layer = &net->layers[0];
     const uint64_t d = m->s->d, n = m->s->n, row = r;
-    const size_t hidden = window(n), columns = window(d);
+    const size_t hidden = check_window(n), columns = check_window(d);
     const uint64_t f = check_place(n, hidden, place), j = check_place(d, columns, place);
     const struct vkm_buf w13 = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W13, 0));
     const struct vkm_buf w2 = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W2, 0));
@@ -117,17 +112,6 @@ static struct num *rows_of(const struct sample *m, struct check *c, uint32_t t)
     return rows;
 }
 
-/* sum_k g[k] rows[k] [d]; without g, of the rows alone */
-static struct num *combined(const struct sample *m, struct check *c, uint32_t t, const struct num *g)
-{
-    struct num *sum = check_new(c, m->s->d);
-    uint32_t *row = check_new_words(c, m->s->K);
-    for (uint32_t k = 0; k < m->s->K; k++)
-        row[k] = k;
-    ref_combine(1, m->s->d, m->s->K, row, g, rows_of(m, c, t), sum);
-    return sum;
-}
-
 static enum vkmoe_status check_output(const struct sample *m, uint32_t t)
 {
     const struct vkm_net *net = m->l->net;
@@ -135,7 +119,7 @@ static enum vkmoe_status check_output(const struct sample *m, uint32_t t)
     const uint64_t d = m->s->d, K = m->s->K;
     struct check c;
     begin(m, &c);
-    struct num *y = combined(m, &c, t, check_read(&c, layer->gate.g, TYPE_F32, t * K, K));
+    struct num *y = check_combined(&c, K, d, check_read(&c, layer->gate.g, TYPE_F32, t * K, K), rows_of(m, &c, t));
     ref_add(d, y, check_read(&c, layer->x_mid, TYPE_F32, t * d, d), y);
     check_expect(&c, "y", net->x_out, TYPE_F32, t * d, y, d);
     return check_end(&c);
@@ -187,7 +171,7 @@ static void check_input_gradient(const struct sample *m, struct check *c, uint32
 {
     const struct vkm_net *net = m->l->net;
     const uint64_t d = m->s->d, n = m->s->n, row = m->row_of[slot], e = m->idx[slot];
-    const size_t columns = window(d);
+    const size_t columns = check_window(d);
     const uint64_t j = check_place(d, columns, place);
     const struct vkm_buf w13 = vkm_net_matrix(net, vkm_net_param(net, VKM_PARAM_W13, 0));
     const struct num *dh13 = check_read(c, net->layers[0].h13, net->type, row * 2 * n, 2 * n);
@@ -206,13 +190,14 @@ static enum vkmoe_status check_token_gradient(const struct sample *m, uint32_t t
     const struct ref_gate gate = {.T = 1, .E = E, .K = K, .norm_topk = net->config.norm_topk};
     struct check c;
     begin(m, &c);
-    struct num *dz = check_new(&c, E), *dx = check_new(&c, d), *dh = combined(m, &c, t, NULL);
+    struct num *dz = check_new(&c, E), *dx = check_new(&c, d), *dh = check_combined(&c, K, d, NULL, rows_of(m, &c, t));
     ref_gate_backward(&gate, check_read(&c, net->scratch.h, TYPE_F32, t * d, E), &m->idx[t * K], dg, NULL, 0, dz);
     check_expect(&c, "dz", net->scratch.dz, TYPE_F32, t * E, dz, E);
     ref_add(E, dh, check_read(&c, net->scratch.dz, TYPE_F32, t * E, E), dh);
     check_expect(&c, "dh", net->scratch.dh, TYPE_F32, t * d, dh, d);
     ref_rmsnorm_backward(1, d, check_read(&c, net->layers[0].x_mid, TYPE_F32, t * d, d),
-                         check_read(&c, norm->weight, TYPE_F32, 0, d), check_read(&c, net->scratch.dh, TYPE_F32, t * d, d), net->config.norm_eps, dx, NULL);
+                         check_read(&c, norm->weight, TYPE_F32, 0, d), check_read(&c, net->scratch.dh, TYPE_F32, t * d, d),
+                         net->config.norm_eps, dx, NULL);
     ref_add(d, dx, check_read(&c, m->l->dy, TYPE_F32, t * d, d), dx);
     check_expect(&c, "dx", net->scratch.dx, TYPE_F32, t * d, dx, d);
     return check_end(&c);
@@ -223,7 +208,7 @@ static enum vkmoe_status check_weights(const struct sample *m, uint32_t expert, 
 {
     const struct vkm_net *net = m->l->net;
     const uint64_t d = m->s->d, n = m->s->n, T = m->s->T, E = m->s->E, e = expert, first = m->offset[e];
-    const size_t rows = m->offset[e + 1] - m->offset[e], wide = window(d), hidden = window(n);
+    const size_t rows = m->offset[e + 1] - m->offset[e], wide = check_window(d), hidden = check_window(n);
     const uint64_t j = check_place(d, wide, place), f = check_place(n, hidden, place);
     const uint64_t i13 = check_place(2 * n, 1, place), i2 = check_place(d, 1, place);
     const uint32_t *tokens = &m->token_of[first];
@@ -287,16 +272,6 @@ static enum vkmoe_status check_backward(const struct sample *m, struct num *cons
 
 /* ---- both ------------------------------------------------------------------------------------------------------- */
 
-static enum vkmoe_status run_forward(const struct layer *l)
-{
-    struct vkm_rec *rec;
-    const enum vkmoe_status status = vkm_rec_create(l->net->ctx, "bench check", &rec);
-    if (status)
-        return status;
-    vkm_moe_forward(rec, l->net, 0, l->net->x_out, (struct vkm_buf){0});
-    return vkm_rec_run_once(rec);
-}
-
 /* After a forward, with gradients of weights from zero on. */
 static enum vkmoe_status run_backward(const struct layer *l)
 {
@@ -319,7 +294,7 @@ enum vkmoe_status layer_check(const struct layer *l, const struct layer_shape *s
     const struct vkm_routing *routing = &l->net->layers[0].routing;
     struct num *kept[TOKENS];
     struct check c;
-    enum vkmoe_status status = run_forward(l);
+    enum vkmoe_status status = layer_forward(l);
     if (status)
         return status;
     check_begin(&c, l->net->ctx, what, shape);

@@ -11,7 +11,6 @@
 
 #include "base/clock.h"
 #include "bench/stamps.h"
-#include "cases/cases.h"
 #include "common.h"
 
 enum { REPETITIONS = 5, REPETITIONS_MOST = 200, RECORDED_MOST = 1000 };

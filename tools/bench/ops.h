@@ -27,7 +27,6 @@ struct op {
     struct vkm_buf small;      /* what only has to be small and exact: AdamW's control and stats */
     struct vkm_routing routing;
     struct vkm_attention attention;
-    struct vkm_gate gate;
     double work;               /* operations, or bytes read and written, of an execution */
     char shape[64];
 };

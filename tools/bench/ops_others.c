@@ -212,14 +212,11 @@ static void check_combine(struct check *c, const struct op *o)
     const struct op_rows rows = op_rows(c, o, NULL);
     for (int place = 0; place < CHECK_PLACES; place++) {
         const uint64_t t = check_place(o->s.T, 1, place);
-        struct num *chosen = check_new(c, K * D), *want = check_new(c, D);
-        uint32_t *row = check_new_words(c, K);
-        for (uint32_t k = 0; k < K; k++) {
-            row[k] = k;
+        struct num *chosen = check_new(c, K * D);
+        for (size_t k = 0; k < K; k++)
             for (size_t i = 0; i < D; i++)
                 chosen[k * D + i] = op_number(o, 0, rows.row_of[t * K + k] * D + i);
-        }
-        ref_combine(1, D, K, row, op_numbers(c, o, 1, t * K, 1, K), chosen, want);
+        struct num *want = check_combined(c, K, D, op_numbers(c, o, 1, t * K, 1, K), chosen);
         ref_add(D, want, op_numbers(c, o, 2, t * D, 1, D), want);
         check_expect(c, "y", o->x[3], TYPE_F32, t * D, want, D);
     }

@@ -19,7 +19,7 @@ static void plan_dense(struct op *o)
 /* A product's element is the sum of one row of A times one of B, or of columns as the form says. */
 static void check_dense(struct check *c, const struct op *o)
 {
-    const size_t m = o->s.m, n = o->s.n, k = o->s.k, columns = n < CHECK_WINDOW ? n : CHECK_WINDOW;
+    const size_t m = o->s.m, n = o->s.n, k = o->s.k, columns = check_window(n);
     const bool a_columns = o->kind->form == GEMM_TN, b_rows = o->kind->form == GEMM_NT;
     for (int place = 0; place < CHECK_PLACES; place++) {
         const uint64_t i = check_place(m, 1, place), j = check_place(n, columns, place);
@@ -95,7 +95,7 @@ static void check_grouped(struct check *c, const struct op *o)
     const size_t D = s->D, F = s->F, R = (size_t)s->T * s->K;
     const uint32_t form = o->kind->form;
     const struct op_rows rows = op_rows(c, o, NULL);
-    const size_t n = form == GEMM_NT ? F : D, columns = n < CHECK_WINDOW ? n : CHECK_WINDOW;
+    const size_t n = form == GEMM_NT ? F : D, columns = check_window(n);
     for (int place = 0; place < CHECK_PLACES; place++) {
         const uint64_t j = check_place(n, columns, place);
         uint64_t r = check_place(R, 1, place), e = 0, f = check_place(F, 1, place);
