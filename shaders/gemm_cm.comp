@@ -41,6 +41,8 @@ void put_b(uvec2 at, uvec4 four, uvec4 four3)
 void main()
 {
     begin_slices();
+    if (adds_nothing())
+        return;
     uint down = gl_SubgroupID / ACROSS * TM, across = gl_SubgroupID % ACROSS * TN; /* the subgroup's part of the tile */
     coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc[MATS_M * MATS_N];
     coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc3[DUAL ? MATS_M * MATS_N : 1];

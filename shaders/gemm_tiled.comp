@@ -46,6 +46,8 @@ void put_b(uvec2 at, uvec4 four, uvec4 four3)
 void main()
 {
     begin_slices();
+    if (adds_nothing())
+        return;
     uint down = gl_LocalInvocationID.x / COLS, across = gl_LocalInvocationID.x % COLS;
     vec4 acc[TM][FOURS_N], acc3[TM][FOURS_N];
     [[unroll]] for (uint i = 0; i < TM; i++)

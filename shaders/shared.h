@@ -208,13 +208,22 @@ ARGS(gemm) {
     U32 offset;        /* [groups + 1] first row of each group */
     Tiles tiles;       /* tile map of the rows form */
     F32 act;           /* SWIGLU: silu(h1) h3 [R,F]; DSWIGLU: gate * silu(h1) h3 [R,F] */
+    F32 partial;       /* TN, grouped: [places,m,n] further parts of sums */
     F32 gate;          /* DSWIGLU: [T,K] */
-    U32 slot;          /* DSWIGLU: t * K + k of each row */
+    U32 slot;          /* t * K + k of each row */
+    U32 idx;           /* expert of each slot */
     F32 dgate;         /* DSWIGLU: [column tiles, R] partial sums of <dA', a> */
     uint m, n, k;
     uint gather_rows;  /* rows of the array that gather points into */
-    uint part;         /* TN, not grouped: terms of a sum that a workgroup adds up; C is [parts,m,n] */
+    uint part;         /* TN: terms of a sum that a workgroup adds up. Not grouped: C is [parts,m,n]; grouped: common/parts.glsl */
     float alpha;
+};
+
+ARGS(gemm_parts) { /* c of each expert += what its further parts came to, see common/parts.glsl */
+    F32 partial, c;    /* [places,size], [experts,size] */
+    U32 offset, slot, idx; /* as gemm's */
+    uint experts, rows, part;
+    uint size;         /* numbers of an expert's matrix */
 };
 
 ARGS(probe_lanes) { /* see ops/probe_lanes.c */

@@ -3,7 +3,8 @@
  *
  * Rows form (NT, NN): C's rows are cut into tiles of BM; of a grouped product, the tile map says which group's rows a
  * tile holds, and B is the group's. Reduction form (TN): workgroup z is the group, whose rows are summed over; not grouped, a
- * part of the sum, with a C of its own. With COLUMNS_OUTERMOST y and z change places in that form. */
+ * part of the sum, with a C of its own. With COLUMNS_OUTERMOST y and z change places in that form; without, an
+ * expert's sum may be cut up (common/parts.glsl). */
 layout(constant_id = SPEC_GEMM_FORM) const uint FORM = GEMM_NT;
 layout(constant_id = SPEC_GEMM_EPILOGUE) const uint EPILOGUE = EPILOGUE_STORE;
 layout(constant_id = SPEC_GEMM_GROUPED) const bool GROUPED = false;
@@ -38,13 +39,29 @@ uint row0, row_end; /* rows of C */
 uint b0;            /* first element of the group's B (NT, NN) */
 uint c0;            /* first element of the group's or the part's C (TN) */
 uint k0, k_end;     /* range of the sum */
+bool further;       /* it is a further part of an expert's sum */
 
 #ifdef COLUMNS_OUTERMOST
 uint reduction_group() { return gl_WorkGroupID.y; }
 uint column_tile() { return FORM == GEMM_TN ? gl_WorkGroupID.z : gl_WorkGroupID.y; }
+void locate_rows(uint z)
+{
+    k0 = p.offset.v[z];
+    k_end = p.offset.v[z + 1];
+}
 #else
+#include "common/parts.glsl"
 uint reduction_group() { return gl_WorkGroupID.z; }
 uint column_tile() { return gl_WorkGroupID.y; }
+void locate_rows(uint z)
+{
+    uint places = parts_places(p.k, p.part);
+    rows_part x = part_at(z, places, gl_NumWorkGroups.z - places, p.k, p.part, p.offset, p.slot, p.idx);
+    further = z < places;
+    c0 = (further ? z : x.expert) * p.m * p.n;
+    k0 = x.first;
+    k_end = x.end;
+}
 #endif
 
 void locate()
@@ -53,13 +70,13 @@ void locate()
     row_end = min(row0 + BM, p.m);
     b0 = c0 = k0 = 0;
     k_end = p.k;
+    further = false;
     if (FORM == GEMM_TN) {
         uint z = reduction_group();
         c0 = z * p.m * p.n;
-        if (GROUPED) {
-            k0 = p.offset.v[z];
-            k_end = p.offset.v[z + 1];
-        } else {
+        if (GROUPED)
+            locate_rows(z);
+        else {
             k0 = z * p.part;
             k_end = min(k0 + p.part, p.k);
         }
@@ -71,8 +88,8 @@ void locate()
     }
 }
 
-/* An expert without rows, whose gradient is added to: there is nothing to do. */
-bool adds_nothing() { return FORM == GEMM_TN && k_end <= k0 && uvec2(p.base) == uvec2(p.c); }
+/* An expert without rows, whose gradient is added to, or a place without a part: there is nothing to do. */
+bool adds_nothing() { return FORM == GEMM_TN && k_end <= k0 && (further || uvec2(p.base) == uvec2(p.c)); }
 
 /* lavapipe 26.2 loads through an address that is the same in all lanes even where no lane is active: in a branch not
  * taken, one iteration past a loop's end, in a loop inside such a place, whose counter is then undefined. So a constant

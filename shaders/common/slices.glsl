@@ -167,9 +167,9 @@ float epilogue(uint row, uint col, vec4 x, vec4 x3)
     } else {
         uint i = c0 + row * p.n + col;
         x *= p.alpha;
-        if (PRESENT(p.base))
+        if (PRESENT(p.base) && !further)
             x += load_four(p.base, false, i, count);
-        store_four(p.c, C16, i, x, count);
+        store_four(F32(further ? uvec2(p.partial) : uvec2(p.c)), C16, i, x, count);
     }
     return 0.0;
 }

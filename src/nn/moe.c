@@ -111,11 +111,11 @@ void vkm_moe_backward(struct vkm_rec *rec, const struct vkm_net *net, uint32_t l
         .gate = l->gate.g, .dgate = s->dgate, .m = R, .n = F, .k = D});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.down.bwd.w", .narrow = NARROW_B, .form = GEMM_TN, .routing = routing, .gather = GATHER_A,
-        .a = s->dx, .b = s->act, .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true});
+        .a = s->dx, .b = s->act, .c = w2->grad, .m = D, .n = F, .k = R, .accumulate = true, .partial = s->partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.gate_up.bwd.w", .narrow = NARROW_A | NARROW_B, .form = GEMM_TN, .routing = routing,
         .gather = GATHER_B, .a = l->h13, .b = vkm_net_input(net), .c = w13->grad, .m = 2 * F, .n = D, .k = R,
-        .accumulate = true});
+        .accumulate = true, .partial = s->partial});
     vkm_op_gemm(rec, &(struct vkm_gemm){
         .label = "moe.gate_up.bwd.x", .narrow = NARROW_A | NARROW_B | NARROW_C, .form = GEMM_NN, .routing = routing,
         .a = l->h13, .b = vkm_net_matrix(net, w13), .c = s->rows, .m = R, .n = D, .k = 2 * F});

@@ -65,7 +65,7 @@ static uint64_t balance_scratch(const struct vkm_net *net)
     return larger(loss, vkm_measure_scratch(net));
 }
 
-/* The weights' gradients of all dense layers. */
+/* The weights' gradients. */
 static uint64_t partial_scratch(const struct vkm_net *net)
 {
     const struct vkmoe_model_config *c = &net->config;
@@ -78,7 +78,9 @@ static uint64_t partial_scratch(const struct vkm_net *net)
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (products[i].m && products[i].n)
             bytes = larger(bytes, vkm_gemm_partial(net->ctx, products[i].type, products[i].m, products[i].n, T));
-    return bytes;
+    const struct vkm_routing *routing = &net->layers[0].routing;
+    return larger(bytes, larger(vkm_gemm_partial_routed(net->ctx, routing, D, c->d_expert),
+                                vkm_gemm_partial_routed(net->ctx, routing, 2 * c->d_expert, D)));
 }
 
 static void reserve_scratch(struct vkm_net *net)

@@ -38,7 +38,7 @@ struct vkm_scratch {
     struct vkm_buf dz;              /* [T,E] */
     struct vkm_buf dgate;           /* [parts,R] */
     struct vkm_buf norm;            /* of RMSNorm's backward */
-    struct vkm_buf partial;         /* of products over all tokens; may be absent */
+    struct vkm_buf partial;         /* of sums over tokens, and over experts' rows; may be absent */
 };
 
 struct vkm_net {

@@ -63,6 +63,11 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
             dispatch->read[reads++] = routing->tiles;
     }
     dispatch->write[writes++] = g->c;
+    if (routing && g->form == GEMM_TN && g->partial.bytes) {
+        dispatch->read[reads++] = routing->slot_of;
+        dispatch->read[reads++] = routing->idx;
+        dispatch->write[writes++] = g->partial;
+    }
     if (g->epilogue != EPILOGUE_STORE)
         dispatch->write[writes++] = g->act;
     if (g->epilogue == EPILOGUE_DSWIGLU && routing) {
@@ -75,14 +80,20 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
 /* Terms of a sum that a part has at least; parts that are added in one pass. */
 enum { SPLIT_TERMS = 512, SPLIT_MOST = 64 };
 
+/* That fill the device, of sums whose results are [m,n] */
+static uint32_t most_parts(const struct vkmoe_context *ctx, const struct vkm_gemm_tiles *tiles, uint32_t m, uint32_t n)
+{
+    const uint64_t groups = (uint64_t)vkm_div_up(m, tiles->bm) * vkm_div_up(n, tiles->bn);
+    const uint64_t parts = vkm_tiles(ctx).split_groups / groups;
+    return parts < SPLIT_MOST ? (uint32_t)parts : SPLIT_MOST;
+}
+
 static uint32_t parts_of(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
 {
     const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type, vkm_gemm_rows(m, 1));
-    const uint64_t groups = (uint64_t)vkm_div_up(m, tiles.bm) * vkm_div_up(n, tiles.bn);
-    uint64_t parts = vkm_tiles(ctx).split_groups / groups;
+    uint32_t parts = most_parts(ctx, &tiles, m, n);
     parts = parts < k / SPLIT_TERMS ? parts : k / SPLIT_TERMS;
-    parts = parts < SPLIT_MOST ? parts : SPLIT_MOST;
-    return parts < 2 ? 1 : (uint32_t)parts;
+    return parts < 2 ? 1 : parts;
 }
 
 uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
@@ -91,8 +102,27 @@ uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32
     return parts > 1 ? sizeof(float) * parts * m * n : 0;
 }
 
-/* parts: of the sum, see vkm_gemm_partial */
-static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t parts)
+/* Rows of a part of an expert's sum, see shaders/common/parts.glsl; all, where no sum is cut up. An expert has at most T rows. */
+static uint32_t rows_of_part(const struct vkmoe_context *ctx, const struct vkm_routing *r, uint32_t m, uint32_t n)
+{
+    const struct vkm_gemm_tiles tiles = vkm_routed_tiles(ctx, r);
+    const uint32_t rows = r->T * r->K, parts = most_parts(ctx, &tiles, m, n);
+    const uint32_t part = parts < 2 ? rows : vkm_div_up(rows, parts) > SPLIT_TERMS ? vkm_div_up(rows, parts) : SPLIT_TERMS;
+    return part + part / 2 < r->T ? part : rows;
+}
+
+static uint32_t places_of(const struct vkm_routing *r, uint32_t part)
+{
+    return (r->T * r->K - 1) / part;
+}
+
+uint64_t vkm_gemm_partial_routed(const struct vkmoe_context *ctx, const struct vkm_routing *r, uint32_t m, uint32_t n)
+{
+    return sizeof(float) * places_of(r, rows_of_part(ctx, r, m, n)) * m * n;
+}
+
+/* part: terms of a sum that a workgroup adds up; parts: of a sum, and of experts' sums the places of further parts */
+static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part, uint32_t parts)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_routing *routing = g->routing;
@@ -112,7 +142,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     }
     struct vkm_gemm_args args = {
         .a = g->a.addr, .b = g->b.addr, .c = g->c.addr, .base = g->accumulate ? g->c.addr : g->base.addr,
-        .m = g->m, .n = g->n, .k = g->k, .part = vkm_div_up(g->k, parts), .alpha = g->alpha == 0 ? 1 : g->alpha,
+        .m = g->m, .n = g->n, .k = g->k, .part = part, .alpha = g->alpha == 0 ? 1 : g->alpha,
         .act = g->act.addr, .gate = g->gate.addr, .dgate = g->dgate.addr};
     struct vkm_dispatch dispatch = {
         .label = g->label, .kernel = tiles.kernel, .args = &args, .args_bytes = sizeof args,
@@ -124,7 +154,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
         .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : SPEC_GEMM_BN + 1,
         .subgroup = vkm_gemm_subgroup(ctx, &tiles, g->epilogue),
-        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), routing && g->form == GEMM_TN ? routing->E : parts},
+        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts + (routing && g->form == GEMM_TN ? routing->E : 0)},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (lanes) {
         dispatch.spec[SPEC_GEMM_BASE] = args.base == 0 ? BASE_NONE : args.base == args.c ? BASE_C : BASE_OTHER;
@@ -139,6 +169,8 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
         args.gather_rows = routing->T;
         args.slot = routing->slot_of.addr;
         args.tiles = routing->tiles.addr;
+        args.idx = routing->idx.addr;
+        args.partial = g->partial.addr;
         if (g->form != GEMM_TN)
             dispatch.indirect = vkm_buf_slice(routing->commands, g->n == routing->F ? 0 : sizeof(VkDispatchIndirectCommand),
                                               sizeof(VkDispatchIndirectCommand));
@@ -147,20 +179,53 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     vkm_rec_dispatch(rec, &dispatch);
 }
 
-void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
+/* C is of 32 bits. */
+static bool has_wide_results(const struct vkm_gemm *g)
+{
+    return (g->routing ? g->routing->type : g->type) == TYPE_F32 || !(g->narrow & NARROW_C);
+}
+
+/* Sums over an expert's rows. */
+static void routed_sums(struct vkm_rec *rec, const struct vkm_gemm *g)
+{
+    const struct vkmoe_context *ctx = vkm_rec_context(rec);
+    const struct vkm_routing *r = g->routing;
+    const bool may_cut = g->partial.bytes && has_wide_results(g);
+    const uint32_t part = may_cut ? rows_of_part(ctx, r, g->m, g->n) : g->k, places = places_of(r, part);
+    product(rec, g, part, places);
+    if (places == 0)
+        return;
+    const uint32_t wg = vkm_tiles(ctx).flat_wg, size = g->m * g->n;
+    struct vkm_gemm_parts_args args = {.partial = g->partial.addr, .c = g->c.addr, .offset = r->offset.addr, .slot = r->slot_of.addr,
+                                       .idx = r->idx.addr, .experts = r->E, .rows = g->k, .part = part, .size = size};
+    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+        VKM_DISPATCH(g->label, VKM_KERNEL_GEMM_PARTS, wg, args), .groups = {vkm_div_up(size, wg), places, 1},
+        .read = {g->partial, r->offset, r->slot_of, r->idx}, .write = {g->c}});
+}
+
+/* Sums over all rows. */
+static void long_sums(struct vkm_rec *rec, const struct vkm_gemm *g)
 {
     const struct vkm_buf none = {0};
-    uint32_t parts = 1;
-    if (g->form == GEMM_TN && !g->routing && g->partial.bytes && !g->base.bytes &&
-        (g->type == TYPE_F32 || !(g->narrow & NARROW_C)))
-        parts = parts_of(vkm_rec_context(rec), g->type, g->m, g->n, g->k);
+    const bool may_cut = g->partial.bytes && !g->base.bytes && has_wide_results(g);
+    const uint32_t parts = may_cut ? parts_of(vkm_rec_context(rec), g->type, g->m, g->n, g->k) : 1;
     if (parts == 1) {
-        product(rec, g, 1);
+        product(rec, g, g->k, 1);
         return;
     }
     struct vkm_gemm part = *g;
     part.c = vkm_buf_slice(g->partial, 0, sizeof(float) * parts * g->m * g->n);
     part.accumulate = false;
-    product(rec, &part, parts);
+    product(rec, &part, vkm_div_up(g->k, parts), parts);
     vkm_op_colsum(rec, g->label, part.c, none, none, g->c, none, parts, g->m * g->n, g->accumulate);
+}
+
+void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *g)
+{
+    if (g->form != GEMM_TN)
+        product(rec, g, g->k, 1);
+    else if (g->routing)
+        routed_sums(rec, g);
+    else
+        long_sums(rec, g);
 }

@@ -61,7 +61,7 @@ struct vkm_gemm {
     float alpha;                  /* of the product; 0 means 1 */
     bool accumulate;              /* c += product */
     struct vkm_buf base;          /* c = base + product */
-    struct vkm_buf partial;       /* form TN without a routing: vkm_gemm_partial bytes of scratch, or absent: see there */
+    struct vkm_buf partial;       /* form TN: vkm_gemm_partial or vkm_gemm_partial_routed bytes of scratch, or absent: see there */
     /* A grouped product: rows of A and C (NT, NN; m = R and B is [E, ...]) or of A and B (TN; k = R and C is [E,m,n]) are
      * those of a routing; n is its F or its D in the rows form. */
     const struct vkm_routing *routing;
@@ -77,6 +77,9 @@ void vkm_op_gemm(struct vkm_rec *rec, const struct vkm_gemm *gemm);
 /* A product At B with a long sum over k and few tiles of C leaves most of a GPU idle: it is cut up along the sum into parts, whose
  * results, f32 [parts,m,n], are added in a fixed order. The bytes of those; 0: it is not cut up. More k never needs less. */
 uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k);
+/* Likewise experts' long sums, where few experts have most rows: C is [E,m,n]. Parts are of so many rows that they would fill the device
+ * if one expert had all; an expert with fewer is not cut. */
+uint64_t vkm_gemm_partial_routed(const struct vkmoe_context *ctx, const struct vkm_routing *routing, uint32_t m, uint32_t n);
 
 /* Column tiles of a routed product F wide: parts of a DSWIGLU's dgate. */
 uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routing *routing);

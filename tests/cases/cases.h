@@ -67,6 +67,7 @@ static const struct case_grouped case_groupeds[] = {
     {128, 64, 32, 8, 2, CASE_RANDOM},  {128, 96, 64, 32, 4, CASE_SKEWED}, {200, 48, 64, 6, 2, CASE_EMPTY},
     {96, 32, 48, 1, 1, CASE_BALANCED}, {50, 20, 24, 200, 8, CASE_RANDOM},  {193, 20, 12, 4, 4, CASE_RANDOM},
     {1100, 20, 12, 2, 2, CASE_SKEWED},  {1100, 32, 16, 3, 2, CASE_SKEWED}, /* tiles of many rows, see vkm_lanes_rows */
+    {1536, 12, 16, 5, 2, CASE_ONE},    {2100, 16, 7, 4, 2, CASE_SKEWED}, /* sums in several parts, see vkm_gemm_partial_routed */
 };
 static const struct case_grouped case_groupeds_large[] = {{1000, 96, 128, 16, 2, CASE_SKEWED}};
 /* More slots than ROUTE_ALONE_SLOTS. */

@@ -51,5 +51,7 @@ struct ops_routing {
     struct ops_array idx, count, offset, row_of, token_of, slot_of, tiles, commands;
 };
 struct ops_routing ops_routing(struct ops *o, struct vkm_routing shape, struct ops_array idx);
+/* Scratch of a product of form TN whose C is [E,m,n]. */
+struct vkm_buf ops_partial(struct ops *o, const struct vkm_routing *routing, uint32_t m, uint32_t n);
 
 #endif

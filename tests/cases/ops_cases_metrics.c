@@ -346,12 +346,13 @@ static bool pes(struct ops *o, size_t index, struct ops_result *result)
 
 /* ---- dropped experts ---- */
 
-/* Slots whose idx is E have no row: routing passes them over, and the sum over a token's experts reads neither their
- * row_of, which may be anything, nor rows that no slot has. */
+/* Slots whose idx is E have no row: routing passes them over, the sum over a token's experts reads neither their
+ * row_of, which may be anything, nor rows that no slot has, and no weight's gradient has a part of them. */
 static bool dropped(struct ops *o, size_t index, struct ops_result *result)
 {
     const struct case_grouped *s = CASE_AT(case_groupeds, index);
     const size_t T = s->T, E = s->E, K = s->top_k, R = T * K, D = s->K;
+    enum { F = 4 };
     const struct vkm_buf none = {0};
     const uint32_t garbage[] = {UINT32_MAX, 0x7fc0dead, 0x40000000, (uint32_t)R};
     ops_begin(o, result, index, "dropped experts T %u, D %u, E %u, K %u, %s", s->T, s->K, s->E, s->top_k,
@@ -371,14 +372,17 @@ static bool dropped(struct ops *o, size_t index, struct ops_result *result)
     for (size_t slot = 0; slot < R; slot++)
         given[slot] = idx[slot] == E ? garbage[slot % CASE_COUNT(garbage)] : row_of[slot];
 
-    const struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = 4, .D = 4};
+    const struct vkm_routing shape = {.T = s->T, .E = s->E, .K = s->top_k, .F = F, .D = s->K};
     struct ops_routing routing = ops_routing(o, shape, ops_in_copy(o, R, idx));
     struct ops_array rows = ops_in_copy(o, R * D, outputs_of), g = ops_in_copy(o, R, weights), base = ops_in(o, T * D, 1);
-    struct ops_array y[2] = {ops_out(o, T * D), ops_out(o, T * D)};
+    struct ops_array y[2] = {ops_out(o, T * D), ops_out(o, T * D)}, x = ops_in(o, T * F, 1), dw = ops_out(o, E * D * F);
     struct vkm_routing by_hand = {.T = s->T, .E = s->E, .K = s->top_k, .row_of = ops_in_copy(o, R, given).buf};
     vkm_op_route(ops_record(o), &routing.r, none);
     vkm_op_combine(ops_record(o), &routing.r, rows.buf, g.buf, none, y[0].buf, s->K);
     vkm_op_combine(ops_record(o), &by_hand, rows.buf, g.buf, base.buf, y[1].buf, s->K);
+    vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "case", .form = GEMM_TN, .routing = &routing.r, .gather = GATHER_B,
+        .a = rows.buf, .b = x.buf, .c = dw.buf, .m = s->K, .n = F, .k = (uint32_t)R,
+        .partial = ops_partial(o, &routing.r, s->K, F)});
     if (ops_run(o)) {
         struct num *outputs_num = ops_num(o, rows), *want = ops_new(o, T * D);
         ops_expect_words(o, "count", routing.count, count);
@@ -395,6 +399,9 @@ static bool dropped(struct ops *o, size_t index, struct ops_result *result)
         ops_expect(o, "y", y[0], want);
         ref_add(T * D, want, ops_num(o, base), want);
         ops_expect(o, "base + y", y[1], want);
+        want = ops_new(o, dw.count);
+        ref_grouped_tn(E, offset, D, F, outputs_num, NULL, ops_num(o, x), token_of, false, want);
+        ops_expect(o, "dw", dw, want);
     }
     return ops_end(o);
 }

@@ -37,6 +37,11 @@ struct ops_routing ops_routing(struct ops *o, struct vkm_routing shape, struct o
     return out;
 }
 
+struct vkm_buf ops_partial(struct ops *o, const struct vkm_routing *routing, uint32_t m, uint32_t n)
+{
+    return ops_scratch(o, vkm_gemm_partial_routed(o->ctx, routing, m, n)).buf;
+}
+
 /* The reference's routing. */
 struct rows {
     uint32_t *count, *offset, *row_of, *token_of, *slot_of;
@@ -175,10 +180,13 @@ static bool grouped_reduction(struct ops *o, size_t index, struct ops_result *re
     const struct vkm_routing *r = &g.routing.r;
     const uint32_t R = (uint32_t)g.R, F = r->F, D = r->D;
     struct ops_array first = ops_out(o, g.E * D * F), second = ops_added(o, g.E * F * D);
+    const struct vkm_buf partial[2] = {ops_partial(o, r, D, F), ops_partial(o, r, F, D)};
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "tn.gather_a", .form = GEMM_TN, .routing = r,
-        .gather = GATHER_A, .a = g.x.buf, .b = g.h.buf, .c = first.buf, .m = D, .n = F, .k = R});
+        .gather = GATHER_A, .a = g.x.buf, .b = g.h.buf, .c = first.buf, .m = D, .n = F, .k = R,
+        .partial = partial[0]});
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "tn.gather_b", .form = GEMM_TN, .routing = r,
-        .gather = GATHER_B, .accumulate = true, .a = g.h.buf, .b = g.x.buf, .c = second.buf, .m = F, .n = D, .k = R});
+        .gather = GATHER_B, .accumulate = true, .a = g.h.buf, .b = g.x.buf, .c = second.buf, .m = F, .n = D, .k = R,
+        .partial = partial[1]});
     if (ops_run(o)) {
         struct num *x = ops_num(o, g.x), *h = ops_num(o, g.h), *want = ops_new(o, first.count);
         struct num *sum = ops_num(o, second);

@@ -287,11 +287,13 @@ static bool gradients(struct ops *o, size_t index, struct ops_result *result)
     struct mixed h = input(o, g.T * g.D, true, o->type), w = input(o, g.E * g.F * g.D, true, o->type);
     struct ops_array dw2 = ops_added(o, g.E * g.D * g.F), dw1 = ops_added(o, g.E * g.F * g.D);
     struct mixed dx = output(o, g.R * g.D, true, o->type);
+    const struct vkm_buf partial[2] = {ops_partial(o, r, r->D, r->F), ops_partial(o, r, r->F, r->D)};
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "down.bwd.w", .form = GEMM_TN, .routing = r, .gather = GATHER_A,
-        .narrow = NARROW_B, .a = dy.a.buf, .b = act.a.buf, .c = dw2.buf, .m = r->D, .n = r->F, .k = R, .accumulate = true});
+        .narrow = NARROW_B, .a = dy.a.buf, .b = act.a.buf, .c = dw2.buf, .m = r->D, .n = r->F, .k = R, .accumulate = true,
+        .partial = partial[0]});
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up.bwd.w", .form = GEMM_TN, .routing = r,
         .gather = GATHER_B, .narrow = NARROW_A | NARROW_B, .a = act.a.buf, .b = h.a.buf, .c = dw1.buf, .m = r->F,
-        .n = r->D, .k = R, .accumulate = true});
+        .n = r->D, .k = R, .accumulate = true, .partial = partial[1]});
     vkm_op_gemm(ops_record(o), &(struct vkm_gemm){.label = "gate_up.bwd.x", .form = GEMM_NN, .routing = r,
         .narrow = NARROW_A | NARROW_B | NARROW_C, .a = act.a.buf, .b = w.a.buf, .c = dx.a.buf, .m = R, .n = r->D,
         .k = r->F});
