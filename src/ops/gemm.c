@@ -48,7 +48,7 @@ static bool take_lanes(const struct vkmoe_context *ctx, const struct vkm_gemm *g
     return true;
 }
 
-static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
+static void list_access(const struct vkm_gemm *g, bool cut_up, struct vkm_dispatch *dispatch)
 {
     uint32_t reads = 0, writes = 0;
     const struct vkm_routing *routing = g->routing;
@@ -63,7 +63,7 @@ static void list_access(const struct vkm_gemm *g, struct vkm_dispatch *dispatch)
             dispatch->read[reads++] = routing->tiles;
     }
     dispatch->write[writes++] = g->c;
-    if (routing && g->form == GEMM_TN && g->partial.bytes) {
+    if (cut_up) {
         dispatch->read[reads++] = routing->slot_of;
         dispatch->read[reads++] = routing->idx;
         dispatch->write[writes++] = g->partial;
@@ -126,6 +126,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_routing *routing = g->routing;
+    const bool by_expert = routing && g->form == GEMM_TN;
     const uint32_t type = routing ? routing->type : g->type;
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     struct vkm_gemm_tiles tiles =
@@ -154,7 +155,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
                  [SPEC_GEMM_CM_K] = tiles.cm.k},
         .spec_count = tiles.cm.m ? SPEC_GEMM_CM_K + 1 : SPEC_GEMM_BN + 1,
         .subgroup = vkm_gemm_subgroup(ctx, &tiles, g->epilogue),
-        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts + (routing && g->form == GEMM_TN ? routing->E : 0)},
+        .groups = {vkm_div_up(g->m, tiles.bm), vkm_div_up(g->n, tiles.bn), parts + (by_expert ? routing->E : 0)},
         .flops = 2ull * g->m * g->n * g->k * (g->epilogue == EPILOGUE_SWIGLU ? 2 : 1)};
     if (lanes) {
         dispatch.spec[SPEC_GEMM_BASE] = args.base == 0 ? BASE_NONE : args.base == args.c ? BASE_C : BASE_OTHER;
@@ -175,7 +176,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
             dispatch.indirect = vkm_buf_slice(routing->commands, g->n == routing->F ? 0 : sizeof(VkDispatchIndirectCommand),
                                               sizeof(VkDispatchIndirectCommand));
     }
-    list_access(g, &dispatch);
+    list_access(g, by_expert && parts > 0, &dispatch);
     vkm_rec_dispatch(rec, &dispatch);
 }
 
