@@ -1,18 +1,17 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-/* chunk_count[chunk,e] = slots (t,k) of the chunk's tokens that chose e; an invocation a pair (chunk, e) */
-PUSH(route);
-
+#include "common/slots.glsl"
+/* chunk_count[e,chunk] = slots of the chunk's tokens that chose e; a subgroup a chunk */
 void main()
 {
-    uint i = invocation_index();
-    uint chunk = i / p.E, e = i - chunk * p.E;
-    uint first = chunk * p.chunk * p.K, last = min((chunk + 1) * p.chunk, p.T) * p.K;
-    if (chunk * p.chunk >= p.T)
+    uint chunk = group_index(), chunks = (p.T + p.chunk - 1) / p.chunk, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    if (chunk >= chunks)
         return;
-    uint count = 0;
-    for (uint slot = first; slot < last; slot++)
-        count += uint(p.idx.v[slot] == e);
-    p.chunk_count.v[i] = count;
+    for (uint e = lane; e <= p.E; e += lanes)
+        next[e] = 0;
+    subgroupBarrier();
+    count_slots(chunk * p.chunk * p.K, min((chunk + 1) * p.chunk, p.T) * p.K);
+    for (uint e = lane; e < p.E; e += lanes)
+        p.chunk_count.v[e * chunks + chunk] = next[e];
 }

@@ -1,23 +1,16 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-/* Rows of expert e in order of (t,k): row_of[t,k], and back token_of[row], slot_of[row]; an invocation a pair
- * (chunk, e), whose first row route_scan left in chunk_count */
-PUSH(route);
-
+#include "common/slots.glsl"
+/* Rows of expert e in order of (t,k): row_of[t,k], and back token_of[row], slot_of[row]; a subgroup a chunk. Of how many rows of e are in
+ * chunks before it, route_scan left in chunk_count. */
 void main()
 {
-    uint i = invocation_index();
-    uint chunk = i / p.E, e = i - chunk * p.E;
-    uint first = chunk * p.chunk * p.K, last = min((chunk + 1) * p.chunk, p.T) * p.K;
-    if (chunk * p.chunk >= p.T)
+    uint chunk = group_index(), chunks = (p.T + p.chunk - 1) / p.chunk, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    if (chunk >= chunks)
         return;
-    uint row = p.chunk_count.v[i];
-    for (uint slot = first; slot < last; slot++)
-        if (p.idx.v[slot] == e) {
-            p.row_of.v[slot] = row;
-            p.token_of.v[row] = slot / p.K;
-            p.slot_of.v[row] = slot;
-            row++;
-        }
+    for (uint e = lane; e < p.E; e += lanes)
+        next[e] = p.offset.v[e] + p.chunk_count.v[e * chunks + chunk];
+    subgroupBarrier();
+    place_slots(chunk * p.chunk * p.K, min((chunk + 1) * p.chunk, p.T) * p.K);
 }

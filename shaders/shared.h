@@ -274,7 +274,7 @@ ARGS(expert_load) { /* load [groups,E]: fraction of a group's tokens for which a
 
 ARGS(route) { /* idx [T,K] to the expert-sorted order; see route_*.comp */
     U32 idx;
-    U32 chunk_count; /* [chunks,E] */
+    U32 chunk_count; /* [E,chunks] */
     U32 count;       /* [E] */
     U32 total;       /* [E] += count */
     U32 offset;      /* [E + 1] */

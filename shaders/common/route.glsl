@@ -1,20 +1,23 @@
 /* Where the experts' rows lie, from how many there are. */
-PUSH(route);
+#extension GL_KHR_shader_subgroup_arithmetic : require
 
-shared uint counts[MAX_EXPERTS + 1], first_row[MAX_EXPERTS + 1], first_tile[MAX_EXPERTS + 1];
+shared uint counts[MAX_EXPERTS], first_row[MAX_EXPERTS], first_tile[MAX_EXPERTS];
 
-/* offset[e], first_row, first_tile and the indirect commands, from counts; by every invocation: see gathered_a in gemm.glsl */
-void lay_out(uint lane)
+/* offset[e], first_row, first_tile and the indirect commands, from counts; by one subgroup */
+void lay_out()
 {
-    uint rows = 0, tiles = 0;
-    for (uint e = 0; e < p.E; e++) {
-        if (lane == 0) {
-            first_row[e] = rows;
-            first_tile[e] = tiles;
-            p.offset.v[e] = rows;
+    uint rows = 0, tiles = 0, lane = gl_SubgroupInvocationID;
+    for (uint first = 0; first < p.E; first += gl_SubgroupSize) {
+        uint e = min(first + lane, p.E - 1), count = first + lane < p.E ? counts[e] : 0;
+        uint of_tiles = (count + p.tile_rows - 1) / p.tile_rows;
+        uint row = rows + subgroupExclusiveAdd(count), tile = tiles + subgroupExclusiveAdd(of_tiles);
+        if (first + lane < p.E) {
+            first_row[e] = row;
+            first_tile[e] = tile;
+            p.offset.v[e] = row;
         }
-        rows += counts[e];
-        tiles += (counts[e] + p.tile_rows - 1) / p.tile_rows;
+        rows += subgroupAdd(count);
+        tiles += subgroupAdd(of_tiles);
     }
     if (lane == 0) {
         p.offset.v[p.E] = rows;

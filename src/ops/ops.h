@@ -41,7 +41,7 @@ struct vkm_routing {
     struct vkm_buf row_of;        /* [T,K] row of each slot */
     struct vkm_buf token_of;      /* [R] token of each row */
     struct vkm_buf slot_of;       /* [R] t * K + k of each row */
-    struct vkm_buf chunk_count;   /* [chunks,E] scratch */
+    struct vkm_buf chunk_count;   /* [E,chunks] scratch */
     struct vkm_buf tiles;         /* struct gemm_tile each */
     struct vkm_buf commands;      /* two VkDispatchIndirectCommand: products F wide, and D wide */
     uint32_t F, D;

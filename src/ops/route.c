@@ -44,17 +44,16 @@ void vkm_op_route(struct vkm_rec *rec, const struct vkm_routing *r, struct vkm_b
             .write = {r->count, r->offset, r->row_of, r->token_of, r->slot_of, r->tiles, r->commands, total}});
         return;
     }
-    struct vkm_groups pairs = vkm_groups(
-        ctx, vkm_div_up((uint64_t)vkm_div_up(r->T, tiles.route_chunk) * r->E, tiles.flat_wg));
+    const struct vkm_groups chunks = vkm_groups(ctx, vkm_div_up(r->T, tiles.route_chunk));
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("route.count", VKM_KERNEL_ROUTE_COUNT, tiles.flat_wg, args), .groups = pairs, .read = {r->idx},
+        VKM_DISPATCH("route.count", VKM_KERNEL_ROUTE_COUNT, ctx->caps.subgroup, args), .groups = chunks, .read = {r->idx},
         .write = {r->chunk_count}});
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("route.scan", VKM_KERNEL_ROUTE_SCAN, tiles.row_wg, args), .groups = {1, 1, 1},
+        VKM_DISPATCH("route.scan", VKM_KERNEL_ROUTE_SCAN, tiles.scan_wg, args), .groups = {1, 1, 1},
         .write = {r->chunk_count, r->count, r->offset, r->tiles, r->commands, total}});
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("route.scatter", VKM_KERNEL_ROUTE_SCATTER, tiles.flat_wg, args), .groups = pairs,
-        .read = {r->idx, r->chunk_count}, .write = {r->row_of, r->token_of, r->slot_of}});
+        VKM_DISPATCH("route.scatter", VKM_KERNEL_ROUTE_SCATTER, ctx->caps.subgroup, args), .groups = chunks,
+        .read = {r->idx, r->offset, r->chunk_count}, .write = {r->row_of, r->token_of, r->slot_of}});
 }
 
 void vkm_op_combine(struct vkm_rec *rec, const struct vkm_routing *routing, struct vkm_buf rows, struct vkm_buf g,

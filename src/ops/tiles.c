@@ -2,22 +2,28 @@
 
 #include <string.h>
 
+enum { SCAN_WG = 1024 };
+
 struct vkm_tiles vkm_tiles(const struct vkmoe_context *ctx)
 {
     const struct vkm_caps *caps = &ctx->caps;
     if (caps->cpu) {
         uint32_t wg = caps->subgroup;
         return (struct vkm_tiles){
-            .row_wg = wg, .flat_wg = wg * 8, .attention_wg = wg, .attention_lanes = 1, .route_chunk = 64,
+            .row_wg = wg, .flat_wg = wg * 8, .attention_wg = wg, .attention_lanes = 1, .route_chunk = 64, .scan_wg = wg,
             .split_groups = 0, .embed_subgroups = 64, .embed_rows = 1,
             /* lavapipe's compiler runs over its stack where 16 lanes put two f32 into 64 bits (Mesa 26.2) */
             .pairs = caps->int64 && wg <= 8,
         };
     }
+    uint32_t scan_wg = SCAN_WG < caps->max_invocations ? SCAN_WG : caps->max_invocations;
+    if (scan_wg > caps->subgroup * caps->max_subgroups)
+        scan_wg = caps->subgroup * caps->max_subgroups;
+    scan_wg -= scan_wg % caps->subgroup;
     return (struct vkm_tiles){
         .row_wg = caps->subgroup > 128 ? caps->subgroup : 128, .flat_wg = 256, .attention_wg = 64,
         .attention_lanes = caps->subgroup < 16 ? caps->subgroup : 16, /* they sum over lanes of a subgroup */
-        .route_chunk = 64, .split_groups = 512, .embed_subgroups = 4096, .embed_rows = 4, .pairs = false,
+        .route_chunk = 64, .scan_wg = scan_wg, .split_groups = 512, .embed_subgroups = 4096, .embed_rows = 4, .pairs = false,
     };
 }
 

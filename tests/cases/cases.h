@@ -71,7 +71,8 @@ static const struct case_grouped case_groupeds[] = {
 };
 static const struct case_grouped case_groupeds_large[] = {{1000, 96, 128, 16, 2, CASE_SKEWED}};
 /* More slots than ROUTE_ALONE_SLOTS. */
-static const struct case_grouped case_routes_many[] = {{2049, 4, 4, 7, 4, CASE_SKEWED}, {2100, 4, 4, 5, 4, CASE_RANDOM}};
+static const struct case_grouped case_routes_many[] = {
+    {2049, 4, 4, 7, 4, CASE_SKEWED}, {2100, 4, 4, 5, 4, CASE_RANDOM}, {2200, 4, 4, 1024, 4, CASE_SKEWED}};
 
 struct case_norm {
     uint32_t T, D;
