@@ -1,5 +1,6 @@
 /* Slots (t,k) in order, a lane of one subgroup each. */
 #extension GL_KHR_shader_subgroup_ballot : require
+layout(constant_id = SPEC_ALONE) const bool ALONE = false;
 PUSH(route);
 
 shared uint next[MAX_EXPERTS + 1]; /* what the next slot of an expert gets; the last: of those that have none */
@@ -9,13 +10,24 @@ uint before;
 bool is_last;
 void compare(uint e)
 {
-    before = 0;
-    is_last = true;
-    [[unroll]] for (uint lane = 0; lane < gl_WorkGroupSize.x; lane++) {
-        bool same = subgroupBroadcast(e, lane) == e;
-        before += uint(same && lane < gl_SubgroupInvocationID);
-        is_last = is_last && !(same && lane > gl_SubgroupInvocationID);
+    if (ALONE) { /* a CPU device's few lanes; its ballot goes from lane to lane */
+        before = 0;
+        is_last = true;
+        [[unroll]] for (uint lane = 0; lane < gl_WorkGroupSize.x; lane++) {
+            bool same = subgroupBroadcast(e, lane) == e;
+            before += uint(same && lane < gl_SubgroupInvocationID);
+            is_last = is_last && !(same && lane > gl_SubgroupInvocationID);
+        }
+        return;
     }
+    uvec4 same = subgroupBallot(true);
+    for (uint bit = 1; bit <= p.E; bit *= 2) {
+        bool has = (e & bit) != 0;
+        uvec4 have = subgroupBallot(has);
+        same &= has ? have : ~have;
+    }
+    before = subgroupBallotExclusiveBitCount(same);
+    is_last = subgroupBallotFindMSB(same) == gl_SubgroupInvocationID;
 }
 
 /* This lane's experts in the slots from `first` on, loaded together: each would be waited for. E: dropped, or past the end */
