@@ -1,17 +1,35 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
-/* load[g,e] = slots of group g's tokens that hold e, over its tokens; an invocation a pair (g, e) */
+/* load[g,e] = slots of group g's tokens that hold e, over its tokens; a workgroup a group */
+layout(constant_id = SPEC_ALONE) const bool ALONE = false;
 PUSH(expert_load);
+shared uint counts[MAX_EXPERTS];
+
+void wait()
+{
+    if (!ALONE) /* see common/reduce.glsl */
+        barrier();
+}
 
 void main()
 {
-    uint i = invocation_index();
-    uint g = i / p.E, e = i - g * p.E;
+    uint g = group_index(), lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
     if (g >= p.groups)
         return;
-    uint slots = p.group * p.K, count = 0;
-    for (uint slot = g * slots; slot < (g + 1) * slots; slot++)
-        count += uint(p.idx.v[slot] == e);
-    p.load.v[i] = float(count) / float(p.group);
+    for (uint e = lane; e < p.E; e += lanes)
+        counts[e] = 0;
+    wait();
+    uint slots = p.group * p.K, end = (g + 1) * slots;
+    for (uint slot = g * slots + lane; slot < end; slot += AHEAD * lanes) {
+        uint e[AHEAD];
+        [[unroll]] for (uint i = 0; i < AHEAD; i++)
+            e[i] = p.idx.v[min(slot + i * lanes, end - 1)];
+        [[unroll]] for (uint i = 0; i < AHEAD; i++)
+            if (slot + i * lanes < end && e[i] < p.E)
+                atomicAdd(counts[e[i]], 1);
+    }
+    wait();
+    for (uint e = lane; e < p.E; e += lanes)
+        p.load.v[g * p.E + e] = float(counts[e]) / float(p.group);
 }

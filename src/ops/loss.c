@@ -34,12 +34,11 @@ void vkm_op_simbal(struct vkm_rec *rec, struct vkm_buf w, struct vkm_buf dw, str
 void vkm_op_expert_load(struct vkm_rec *rec, const struct vkm_gate *gate, uint32_t group, struct vkm_buf load)
 {
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
-    uint32_t wg = vkm_tiles(ctx).flat_wg, groups = gate->T / group;
+    uint32_t groups = gate->T / group;
     struct vkm_expert_load_args args = {
         .idx = gate->idx.addr, .load = load.addr, .groups = groups, .group = group, .E = gate->E, .K = gate->K};
     vkm_rec_dispatch(rec, &(struct vkm_dispatch){
-        VKM_DISPATCH("expert.load", VKM_KERNEL_EXPERT_LOAD, wg, args),
-        .groups = vkm_groups(ctx, vkm_div_up((uint64_t)groups * gate->E, wg)), .read = {gate->idx}, .write = {load}});
+        VKM_DISPATCH("expert.load", VKM_KERNEL_EXPERT_LOAD, vkm_tiles(ctx).scan_wg, args), .groups = vkm_groups(ctx, groups), .read = {gate->idx}, .write = {load}});
 }
 
 void vkm_op_expert_load_total(struct vkm_rec *rec, uint32_t E, uint32_t K, struct vkm_buf count, struct vkm_buf load)

@@ -10,7 +10,7 @@ struct vkm_tiles {
     uint32_t attention_wg;
     uint32_t attention_lanes;   /* that may share a query, at most */
     uint32_t route_chunk;       /* tokens in a routing chunk */
-    uint32_t scan_wg;           /* of the one workgroup that goes through the chunks */
+    uint32_t scan_wg;           /* of few workgroups that go through many numbers each */
     uint32_t split_groups;      /* workgroups that a long sum is cut up to make, see vkm_gemm_partial; 0: it is not */
     uint32_t embed_subgroups;   /* that the embedding's backward should have */
     uint32_t embed_rows;        /* that it loads at once */
