@@ -80,10 +80,10 @@ static void list_access(const struct vkm_gemm *g, bool cut_up, struct vkm_dispat
 /* Terms of a sum that a part has at least; parts that are added in one pass. */
 enum { SPLIT_TERMS = 512, SPLIT_MOST = 64 };
 
-/* That fill the device, of sums whose results are [m,n] */
-static uint32_t most_parts(const struct vkmoe_context *ctx, const struct vkm_gemm_tiles *tiles, uint32_t m, uint32_t n)
+/* That fill the device, of sums whose results are [m,n], with tiles of bm by bn */
+static uint32_t most_parts(const struct vkmoe_context *ctx, uint32_t m, uint32_t n, uint32_t bm, uint32_t bn)
 {
-    const uint64_t groups = (uint64_t)vkm_div_up(m, tiles->bm) * vkm_div_up(n, tiles->bn);
+    const uint64_t groups = (uint64_t)vkm_div_up(m, bm) * vkm_div_up(n, bn);
     const uint64_t parts = vkm_tiles(ctx).split_groups / groups;
     return parts < SPLIT_MOST ? (uint32_t)parts : SPLIT_MOST;
 }
@@ -91,7 +91,7 @@ static uint32_t most_parts(const struct vkmoe_context *ctx, const struct vkm_gem
 static uint32_t parts_of(const struct vkmoe_context *ctx, uint32_t type, uint32_t m, uint32_t n, uint32_t k)
 {
     const struct vkm_gemm_tiles tiles = vkm_gemm_tiles(ctx, type, vkm_gemm_rows(m, 1));
-    uint32_t parts = most_parts(ctx, &tiles, m, n);
+    uint32_t parts = most_parts(ctx, m, n, tiles.bm, tiles.bn);
     parts = parts < k / SPLIT_TERMS ? parts : k / SPLIT_TERMS;
     return parts < 2 ? 1 : parts;
 }
@@ -102,11 +102,12 @@ uint64_t vkm_gemm_partial(const struct vkmoe_context *ctx, uint32_t type, uint32
     return parts > 1 ? sizeof(float) * parts * m * n : 0;
 }
 
-/* Rows of a part of an expert's sum, see shaders/common/parts.glsl; all, where no sum is cut up. An expert has at most T rows. */
+/* Rows of a part of an expert's sum, see shaders/common/parts.glsl; all, where no sum is cut up. An expert has at most T rows. They do not
+ * follow from the tiles in use: whichever those are, experts' gradients have the same bits, which tuning counts on. */
+enum { SPLIT_TILE = 128 };
 static uint32_t rows_of_part(const struct vkmoe_context *ctx, const struct vkm_routing *r, uint32_t m, uint32_t n)
 {
-    const struct vkm_gemm_tiles tiles = vkm_routed_tiles(ctx, r);
-    const uint32_t rows = r->T * r->K, parts = most_parts(ctx, &tiles, m, n);
+    const uint32_t rows = r->T * r->K, parts = most_parts(ctx, m, n, SPLIT_TILE, SPLIT_TILE);
     const uint32_t part = parts < 2 ? rows : vkm_div_up(rows, parts) > SPLIT_TERMS ? vkm_div_up(rows, parts) : SPLIT_TERMS;
     return part + part / 2 < r->T ? part : rows;
 }
