@@ -1,5 +1,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_memory_scope_semantics : require
 #include "common/base.glsl"
 /* load[g,e] = slots of group g's tokens that hold e, over its tokens; a workgroup a group */
 layout(constant_id = SPEC_ALONE) const bool ALONE = false;
@@ -27,7 +28,7 @@ void main()
             e[i] = p.idx.v[min(slot + i * lanes, end - 1)];
         [[unroll]] for (uint i = 0; i < AHEAD; i++)
             if (slot + i * lanes < end && e[i] < p.E)
-                atomicAdd(counts[e[i]], 1);
+                atomicAdd(counts[e[i]], 1, gl_ScopeWorkgroup, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
     }
     wait();
     for (uint e = lane; e < p.E; e += lanes)
