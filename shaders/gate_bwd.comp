@@ -7,15 +7,23 @@
  * LBL, with c_e = coef E / T * load_e (over all experts, or 0 for those not active) constant: dp += c for a softmax, for a
  * sigmoid through q = p / S, S = sum_e p: dp += (c - sum_j c_j q_j) / S.
  * dz = p (dp - sum_e p dp) + 2 z_coef / T lse p for a softmax, dp p (1 - p) for a sigmoid. A workgroup a token. */
+layout(constant_id = SPEC_GATE_K) const uint K = 1;
 PUSH(gate_bwd);
 
-float dgate(uint slot)
+shared float dgate[K];
+
+/* An invocation a slot: their rows are waited for together. */
+void add_parts(uint slot)
 {
-    uint row = min(p.row_of.v[slot], p.T * p.K - 1); /* in range: see gemm.glsl, gathered_a */
-    float sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < p.parts; i += gl_WorkGroupSize.x)
-        sum += p.dgate.v[i * p.T * p.K + row];
-    return workgroup_sum(sum);
+    for (uint k = gl_LocalInvocationID.x; k < K; k += gl_WorkGroupSize.x) {
+        uint row = min(p.row_of.v[slot + k], p.T * K - 1); /* in range: see gemm.glsl, gathered_a */
+        float sum = 0.0;
+        for (uint i = 0; i < p.parts; i++)
+            sum += p.dgate.v[i * p.T * K + row];
+        dgate[k] = sum;
+    }
+    if (!ALONE)
+        barrier();
 }
 
 uint expert(uint slot) { return min(p.idx.v[slot], p.E - 1); }
@@ -25,12 +33,13 @@ void main()
     uint t = group_index();
     if (t >= p.T)
         return;
-    uint row = t * p.E, slot = t * p.K, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
+    uint row = t * p.E, slot = t * K, lane = gl_LocalInvocationID.x, lanes = gl_WorkGroupSize.x;
 
     float mean = 0.0, chosen = 0.0;
+    add_parts(slot);
     if (p.norm_topk != 0) {
-        for (uint k = 0; k < p.K; k++) {
-            mean = fma(dgate(slot + k), p.g.v[slot + k], mean);
+        [[unroll]] for (uint k = 0; k < K; k++) {
+            mean = fma(dgate[k], p.g.v[slot + k], mean);
             chosen += p.p.v[row + expert(slot + k)];
         }
     }
@@ -40,7 +49,7 @@ void main()
     uint load = t / p.group * p.E;
     for (uint e = lane; e < p.E; e += lanes)
         p.dz.v[row + e] = p.lbl_full != 0 ? lbl_scale * p.load.v[load + e] : 0.0;
-    for (uint k = 0; k < p.K; k++) {
+    [[unroll]] for (uint k = 0; k < K; k++) {
         uint e = expert(slot + k);
         if (lane == e % lanes)
             p.dz.v[row + e] = lbl_scale * p.load.v[load + e];
@@ -56,9 +65,9 @@ void main()
         for (uint e = lane; e < p.E; e += lanes)
             p.dz.v[row + e] = (p.dz.v[row + e] - along) / total;
     }
-    for (uint k = 0; k < p.K; k++) {
+    [[unroll]] for (uint k = 0; k < K; k++) {
         uint e = expert(slot + k);
-        float dp = dgate(slot + k) - mean;
+        float dp = dgate[k] - mean;
         if (p.norm_topk != 0)
             dp /= chosen;
         if (lane == e % lanes)

@@ -45,6 +45,7 @@ typedef uint32_t uint;
 #define SPEC_COLSUM_S 4        /* and an s */
 #define SPEC_EMBED_N 1         /* columns of an invocation */
 #define SPEC_EMBED_ROWS 2      /* loaded at once */
+#define SPEC_GATE_K 1
 #define SPEC_COMBINE_K 3
 #define SPEC_COMBINE_WEIGHTED 4 /* there are weights */
 #define SPEC_COMBINE_VEC4 5    /* rows are whole vec4s */
@@ -255,7 +256,7 @@ ARGS(gate_bwd) { /* dz [T,E] from p, idx, g, the partial sums of dgate, and the 
     F32 lse;         /* [T] (softmax) */
     F32 dz;
     LossScale loss_scale;
-    uint T, E, K, parts;
+    uint T, E, parts;
     uint sigmoid;
     uint norm_topk;
     uint group;      /* tokens that share a row of load */

@@ -26,9 +26,12 @@ void vkm_op_gate_bwd(struct vkm_rec *rec, const struct vkm_gate *gate, const str
     struct vkm_buf load = lbl ? grad->load : gate->z, lse = gate->sigmoid ? gate->z : gate->lse;
     struct vkm_gate_bwd_args args = {
         gate->z.addr, gate->idx.addr, gate->g.addr, grad->dgate.addr, routing->row_of.addr, load.addr, lse.addr,
-        grad->dz.addr, grad->loss_scale.addr, T, gate->E, gate->K, grad->parts, gate->sigmoid, gate->norm_topk,
+        grad->dz.addr, grad->loss_scale.addr, T, gate->E, grad->parts, gate->sigmoid, gate->norm_topk,
         lbl ? grad->group : T, lbl && grad->lbl_full, lbl ? (float)((double)grad->lbl_coef * gate->E / T) : 0, (float)(2.0 * grad->z_coef / T)};
-    vkm_rec_dispatch(rec, &(struct vkm_dispatch){
+    struct vkm_dispatch dispatch = {
         VKM_DISPATCH("gate.bwd", VKM_KERNEL_GATE_BWD, ctx->caps.subgroup, args), .groups = vkm_groups(ctx, T),
-        .read = {gate->z, gate->idx, gate->g, grad->dgate, routing->row_of, load, lse, grad->loss_scale}, .write = {grad->dz}});
+        .read = {gate->z, gate->idx, gate->g, grad->dgate, routing->row_of, load, lse, grad->loss_scale}, .write = {grad->dz}};
+    dispatch.spec[SPEC_GATE_K] = gate->K;
+    dispatch.spec_count = SPEC_GATE_K + 1;
+    vkm_rec_dispatch(rec, &dispatch);
 }
