@@ -3,15 +3,8 @@
 #extension GL_KHR_memory_scope_semantics : require
 #include "common/base.glsl"
 /* load[g,e] = slots of group g's tokens that hold e, over its tokens; a workgroup a group */
-layout(constant_id = SPEC_ALONE) const bool ALONE = false;
 PUSH(expert_load);
 shared uint counts[MAX_EXPERTS];
-
-void wait()
-{
-    if (!ALONE) /* see common/reduce.glsl */
-        barrier();
-}
 
 void main()
 {
@@ -20,7 +13,7 @@ void main()
         return;
     for (uint e = lane; e < p.E; e += lanes)
         counts[e] = 0;
-    wait();
+    workgroup_barrier();
     uint slots = p.group * p.K, end = (g + 1) * slots;
     for (uint slot = g * slots + lane; slot < end; slot += AHEAD * lanes) {
         uint e[AHEAD];
@@ -30,7 +23,7 @@ void main()
             if (slot + i * lanes < end && e[i] < p.E)
                 atomicAdd(counts[e[i]], 1, gl_ScopeWorkgroup, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
     }
-    wait();
+    workgroup_barrier();
     for (uint e = lane; e < p.E; e += lanes)
         p.load.v[g * p.E + e] = float(counts[e]) / float(p.group);
 }

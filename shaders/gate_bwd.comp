@@ -22,8 +22,7 @@ void add_parts(uint slot)
             sum += p.dgate.v[i * p.T * K + row];
         dgate[k] = sum;
     }
-    if (!ALONE)
-        barrier();
+    workgroup_barrier();
 }
 
 uint expert(uint slot) { return min(p.idx.v[slot], p.E - 1); }

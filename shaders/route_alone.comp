@@ -1,6 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
+PUSH(route);
 #include "common/slots.glsl"
 #include "common/route.glsl"
 /* What route_count, route_scan and route_scatter do, in one kernel by one subgroup: a CPU device takes longer to begin another kernel

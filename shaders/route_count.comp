@@ -1,6 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common/base.glsl"
+PUSH(route);
 #include "common/slots.glsl"
 /* chunk_count[e,chunk] = slots of the chunk's tokens that chose e; a subgroup a chunk */
 void main()
@@ -11,7 +12,7 @@ void main()
     for (uint e = lane; e <= p.E; e += lanes)
         next[e] = 0;
     subgroupBarrier();
-    count_slots(chunk * p.chunk * p.K, min((chunk + 1) * p.chunk, p.T) * p.K);
+    count_slots(first_slot(chunk), first_slot(chunk + 1));
     for (uint e = lane; e < p.E; e += lanes)
         p.chunk_count.v[e * chunks + chunk] = next[e];
 }

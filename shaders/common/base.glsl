@@ -24,6 +24,15 @@ const uint AHEAD = 8;
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 
+/* The workgroup is one subgroup, which needs no barrier: that is how a CPU device runs many kernels, and its compiler has to know
+ * it. lavapipe makes a coroutine of a kernel with a barrier, even of one never reached, and keeps all its variables in memory. */
+layout(constant_id = SPEC_ALONE) const bool ALONE = false;
+void workgroup_barrier()
+{
+    if (!ALONE)
+        barrier();
+}
+
 /* The workgroup's number when n of them are launched as vkm_groups(n); the last row may go past n. */
 uint group_index() { return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x; }
 /* The invocation's number in such a launch. */

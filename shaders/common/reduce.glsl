@@ -1,10 +1,8 @@
 /* Reductions over a workgroup; every invocation gets the result. The order is fixed, so the bits are. One subgroup
- * needs no shared memory and no barrier: that is how a CPU device runs them, whose compiler has to know it. lavapipe makes a
- * coroutine of a kernel with a barrier, even of one never reached, and keeps all its variables in memory. */
+ * needs no shared memory. */
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
-layout(constant_id = SPEC_ALONE) const bool ALONE = false;
 shared float reduce_part[256];
 
 #define WORKGROUP_REDUCE(name, subgroup_op, op)                        \

@@ -1,4 +1,4 @@
-/* Where the experts' rows lie, from how many there are. */
+/* Where the experts' rows lie, from how many there are; of a kernel with PUSH(route). */
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
 shared uint counts[MAX_EXPERTS], first_row[MAX_EXPERTS], first_tile[MAX_EXPERTS];

@@ -1,9 +1,10 @@
-/* Slots (t,k) in order, a lane of one subgroup each. */
+/* Slots (t,k) in order, a lane of one subgroup each; of a kernel with PUSH(route). */
 #extension GL_KHR_shader_subgroup_ballot : require
-layout(constant_id = SPEC_ALONE) const bool ALONE = false;
-PUSH(route);
 
 shared uint next[MAX_EXPERTS + 1]; /* what the next slot of an expert gets; the last: of those that have none */
+
+/* Of a chunk of tokens */
+uint first_slot(uint chunk) { return min(chunk * p.chunk, p.T) * p.K; }
 
 /* Lanes before this one with the same e; none after has it. */
 uint before;

@@ -6,6 +6,11 @@ uint32_t vkm_gemm_parts(const struct vkmoe_context *ctx, const struct vkm_routin
     return vkm_div_up(routing->F, vkm_routed_tiles(ctx, routing).bn);
 }
 
+static uint32_t type_of(const struct vkm_gemm *g)
+{
+    return g->routing ? g->routing->type : g->type;
+}
+
 enum { GEMM_LANES_STRIP = 32 }; /* columns of C that gemm_lanes computes at a time */
 
 /* gemm_panel's code has a load for each number of the panel: where each is loaded by itself, compiling took a minute. */
@@ -128,7 +133,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
     const struct vkmoe_context *ctx = vkm_rec_context(rec);
     const struct vkm_routing *routing = g->routing;
     const bool by_expert = routing && g->form == GEMM_TN;
-    const uint32_t type = routing ? routing->type : g->type;
+    const uint32_t type = type_of(g);
     const uint32_t narrow = type == TYPE_F32 ? 0 : g->narrow;
     struct vkm_gemm_tiles tiles =
         routing ? vkm_routed_tiles(ctx, routing) : vkm_gemm_tiles(ctx, type, vkm_gemm_rows(g->m, 1));
@@ -184,7 +189,7 @@ static void product(struct vkm_rec *rec, const struct vkm_gemm *g, uint32_t part
 /* C is of 32 bits. */
 static bool has_wide_results(const struct vkm_gemm *g)
 {
-    return (g->routing ? g->routing->type : g->type) == TYPE_F32 || !(g->narrow & NARROW_C);
+    return type_of(g) == TYPE_F32 || !(g->narrow & NARROW_C);
 }
 
 /* Sums over an expert's rows. */
